@@ -1,0 +1,1 @@
+"""Energy, area and technology tables, and the pricing of action counts."""

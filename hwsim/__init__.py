@@ -1,0 +1,1 @@
+"""hwsim: what a quantization or architecture choice costs on real accelerator designs."""

@@ -1,0 +1,1 @@
+"""Types shared by every part: values, their invariants, their errors."""

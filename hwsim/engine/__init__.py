@@ -1,0 +1,1 @@
+"""The cycle engine: it times a Program, and the functional model executes the network."""
