@@ -1,0 +1,87 @@
+"""An accelerator is a value: the shell, the memory, and the fields that its own architecture adds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from hwsim.core.check import require_int, require_positive
+from hwsim.core.datapath import Datapath, LayerData, VectorDatapath, Workload
+from hwsim.core.errors import SpecError
+from hwsim.core.shell import Memory, Shell
+
+if TYPE_CHECKING:
+    from hwsim.core.actions import AreaPart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arch(ABC):
+    """Base of every architecture; each adds its own fields and says how a layer runs on it.
+
+    Parameters
+    ----------
+    preset : str
+        Name of the preset it was derived from; ``+`` behind it says that fields were overridden.
+    shell, memory : Shell, Memory
+        What all architectures share.
+    clock_hz : float
+        Clock.
+    node_nm : int
+        Technology node of logic and buffers.
+    energy_table : str
+        Name of the default energy table.
+    sram_device : str
+        CACTI device type of the buffers: ``itrs-lstp`` or ``itrs-hp``.
+    unverified : tuple of str
+        Fields of this preset that could not be checked against their source; printed in the report.
+    source : str
+        Where the preset's figures come from.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    preset: str
+    shell: Shell
+    memory: Memory
+    clock_hz: float
+    node_nm: int = 45
+    energy_table: str = "horowitz45"
+    sram_device: str = "itrs-lstp"
+    unverified: tuple[str, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        require_positive("arch.clock_hz", self.clock_hz)
+        require_int("arch.node_nm", self.node_nm, 7, 180)
+        if self.sram_device not in ("itrs-lstp", "itrs-hp"):
+            raise SpecError("arch.sram_device", self.sram_device, "itrs-lstp or itrs-hp")
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether cycles depend on the values of weights and activations."""
+        return False
+
+    @abstractmethod
+    def check(self, workload: Workload) -> None:
+        """Raise SpecError when the engine cannot run the workload: names layer, value and what would be accepted."""
+
+    @abstractmethod
+    def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
+        """Return the datapath of a convolution or gemm; ``data`` is there when `needs_data`."""
+
+    @abstractmethod
+    def list_area(self) -> tuple[AreaPart, ...]:
+        """Return the logic of the engine, buffers left out (the shell adds those and its vector unit)."""
+
+    def prepare(self, workload: Workload, data: LayerData) -> LayerData:
+        """Return ``data`` with the weights as this architecture stores them; nothing to do by default."""
+        return data
+
+    def bind(self, workload: Workload, data: LayerData | None = None) -> Datapath:
+        """Return the datapath of any layer with arithmetic: the engine for MACs, the shell's vector unit for the rest."""
+        if workload.layer.kind == "mac":
+            self.check(workload)
+            return self.bind_mac(workload, data)
+        return VectorDatapath(workload, self.shell.vector_lanes)

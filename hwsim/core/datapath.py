@@ -1,0 +1,245 @@
+"""What an architecture says about one layer: times of tiles, storage of weights, counts of actions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwsim.core.layer import Layer
+from hwsim.core.mapping import TILE_DIMS, Boxes, C, Int64, Mapping
+from hwsim.core.policy import LayerFormat
+
+if TYPE_CHECKING:
+    from hwsim.core.actions import Action
+    from hwsim.core.tensors import Array
+
+DEPTH = 6
+"""Tile dimensions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A layer at its number formats: all that its cost depends on, but for data.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    fmt : LayerFormat
+        Its policy.
+    out_bits : int
+        Bits of a stored output element.
+    operand_bits : tuple of int
+        Bits of each activation operand as stored; the first is the input of a MAC layer.
+    operand_shapes : tuple
+        Shapes of the activation operands, ``[N, C, H, W]`` each.
+    """
+
+    layer: Layer
+    fmt: LayerFormat
+    out_bits: int
+    operand_bits: tuple[int, ...]
+    operand_shapes: tuple[tuple[int, int, int, int], ...]
+
+    def key(self) -> Workload:
+        """Return the workload without its name: equal keys have equal costs where no data matters."""
+        from dataclasses import replace
+
+        return replace(self, layer=self.layer.shape_key())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerData:
+    """Real tensors of a layer, for datapaths whose time depends on data (not hashable, never stored).
+
+    Parameters
+    ----------
+    weight : ndarray
+        Float32 or integer weights, ``[G*K, C, R, S]``.
+    activation : ndarray
+        Integer input activations, ``[N, G*C, H, W]``.
+    codec : object
+        What the architecture's own `prepare` made of the weights (a decomposition, say), or None.
+    """
+
+    weight: Array | None = None
+    activation: Array | None = None
+    codec: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecTimes:
+    """Times of tiles in the exec unit, cycles.
+
+    Attributes
+    ----------
+    busy, fill, tail : ndarray int64 [tiles]
+        Cycles that the engine is occupied; of these, cycles of pipeline fill; cycles after that until the results stand in
+        ``obuf`` while the engine is free for the next tile.
+    """
+
+    busy: Int64
+    fill: Int64
+    tail: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over all tiles of a layer, for many candidate tilings at once.
+
+    Attributes
+    ----------
+    busy : ndarray int64 [candidates]
+        Exec cycles.
+    wbuf_read_bits, ibuf_read_bits, psum_bits : ndarray int64 [candidates]
+        Bits that the engine reads from ``wbuf`` and ``ibuf``, and bits of partial sums it reads and writes in ``obuf``.
+    """
+
+    busy: Int64
+    wbuf_read_bits: Int64
+    ibuf_read_bits: Int64
+    psum_bits: Int64
+
+
+class Datapath(ABC):
+    """One layer on one architecture's engine.
+
+    Parameters
+    ----------
+    workload : Workload
+        The layer at its formats.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.layer: Layer = workload.layer
+
+    def quantum(self) -> tuple[int, int, int, int, int, int]:
+        """Return what tile sizes along N, G, K, C, P, Q should be multiples of (the last tile may be ragged)."""
+        return (1, 1, 1, 1, 1, 1)
+
+    @abstractmethod
+    def exec_times(self, boxes: Boxes) -> ExecTimes:
+        """Return the times of tiles."""
+
+    @abstractmethod
+    def sum_tiles(self, tiles: Int64) -> Totals:
+        """Return the sums over all tiles of each candidate ``tiles[candidates, 6]``, exact."""
+
+    @abstractmethod
+    def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
+        """Return what the engine did, memory and ``obuf`` write-back left out (the shell counts those)."""
+
+    def weight_tile_bits(self, boxes: Boxes) -> Int64:
+        """Return the stored bits of the weights of each tile, index and basis included; dense by default."""
+        size = boxes.size
+        count = size[:, 1] * size[:, 2] * size[:, 3] * self.layer.R * self.layer.S
+        return count * self.workload.fmt.w_bits if self.layer.kind == "mac" else np.zeros(len(boxes), np.int64)
+
+    def weight_storage_bits(self) -> int:
+        """Return the stored bits of all weights of the layer."""
+        return self.layer.weights * self.workload.fmt.w_bits
+
+    def peak_macs_per_cycle(self) -> float:
+        """Return the multiply-accumulates a cycle of the fully used engine at this layer's formats."""
+        return 1.0
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of this layer's figures should know."""
+        return ()
+
+
+def sum_over_tiles(extent: int, tile: Int64, value: Any) -> Int64:
+    """Return the sum over the tiles of one dimension of ``value(size)``.
+
+    Parameters
+    ----------
+    extent : int
+        Size of the dimension.
+    tile : ndarray int64 [candidates]
+        Tile sizes.
+    value : callable
+        From an int64 array of sizes to an array of the same shape; called with the full and the ragged size.
+    """
+    full = extent // tile
+    rest = extent - full * tile
+    return full * value(np.minimum(tile, extent)) + np.where(rest > 0, value(np.maximum(rest, 1)), 0)
+
+
+def count_tiles(layer: Layer, tiles: Int64) -> Int64:
+    """Return the number of tiles along each dimension, int64 [candidates, 6]."""
+    dims = np.array([getattr(layer, dim) for dim in TILE_DIMS], np.int64)
+    return -(-dims // tiles)
+
+
+class VectorDatapath(Datapath):
+    """The shell's vector unit: pooling, addition and other elementwise work, ``lanes`` elements a cycle.
+
+    Work per output element: one step for ``add``, ``mul``, ``activation`` (a look-up) and ``scale``; R*S for a pooling; three
+    passes for ``softmax`` (maximum, exponential and sum, division) and ``size + 2`` for ``lrn`` (unverified: no RTL of these two).
+    """
+
+    def __init__(self, workload: Workload, lanes: int) -> None:
+        super().__init__(workload)
+        self.lanes = lanes
+
+    def work_per_element(self) -> int:
+        """Return the vector steps of one output element."""
+        op = self.layer.op
+        if op in ("maxpool", "avgpool"):
+            return self.layer.R * self.layer.S
+        if op == "softmax":
+            return 3
+        if op == "lrn":
+            return int(self.layer.attr("size", 5)) + 2  # type: ignore[arg-type]
+        return max(1, len(self.layer.inputs) - 1)
+
+    def exec_times(self, boxes: Boxes) -> ExecTimes:
+        """Return the times of tiles: elements times work over lanes, rounded up."""
+        size = boxes.size
+        elements = size[:, 0] * size[:, 1] * size[:, 4] * size[:, 5]
+        zero = np.zeros(len(boxes), np.int64)
+        return ExecTimes(-(-elements * self.work_per_element() // self.lanes), zero, zero)
+
+    def sum_tiles(self, tiles: Int64) -> Totals:
+        """Return the sums over all tiles."""
+        dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
+        sizes = np.minimum(tiles, dims)
+        busy = np.zeros(len(tiles), np.int64)
+        full, rest = dims // sizes, dims % sizes
+        for mask in range(1 << DEPTH):
+            bits = np.array([mask >> d & 1 for d in range(DEPTH)], bool)
+            if bits[[2, C]].any():
+                continue
+            count = np.where(bits, rest > 0, full).prod(axis=1)
+            extent = np.where(bits, rest, sizes).prod(axis=1)
+            busy += count * -(-extent * self.work_per_element() // self.lanes)
+        zero = np.zeros(len(tiles), np.int64)
+        reads = np.full(len(tiles), self._read_bits(), np.int64)
+        return Totals(busy, zero, reads, zero)
+
+    def _read_bits(self) -> int:
+        """Bits read from ``ibuf``: every operand once, every window element of a pooling."""
+        if self.layer.op in ("maxpool", "avgpool"):
+            return self.layer.out_elements * self.layer.R * self.layer.S * self.workload.operand_bits[0]
+        return sum(self.layer.out_elements * bits for bits in self.workload.operand_bits)
+
+    def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
+        """Return vector steps and buffer reads."""
+        from hwsim.core.actions import Action
+
+        bits = max(*self.workload.operand_bits, self.workload.out_bits)
+        verb = "compare" if self.layer.op == "maxpool" else "op"
+        return (
+            Action(
+                component="vector", verb=verb, count=self.layer.out_elements * self.work_per_element(), bits=(bits,)
+            ),
+            Action(component="ibuf", verb="read", count=self._read_bits(), bits=()),
+        )
+
+    def peak_macs_per_cycle(self) -> float:
+        """Return 0: the vector unit multiplies no weights."""
+        return 0.0

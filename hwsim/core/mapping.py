@@ -1,0 +1,110 @@
+"""A mapping: how a layer is cut into tiles and in which order they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import numpy.typing as npt
+
+from hwsim.core.check import require_choice, require_int
+from hwsim.core.layer import Layer
+
+Int64 = npt.NDArray[np.int64]
+
+TILE_DIMS = "NGKCPQ"
+"""Dimensions that are tiled, in the order of every tile array; R and S are never cut."""
+N, G, K, C, P, Q = range(6)
+ORDERS = tuple("".join(order) for order in permutations("MKC"))
+"""Loop orders, outer to inner; ``M`` is the pixel block N, P, Q in that order. Groups are the outermost loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping:
+    """Tile sizes and loop order of one layer, with what the search knows about them.
+
+    Parameters
+    ----------
+    tile : tuple of int
+        Tile sizes along ``TILE_DIMS``.
+    order : str
+        One of ``ORDERS``.
+    objective : str
+        What was minimized: ``cycles``, ``energy`` or ``edp``.
+    value, lower_bound : float
+        The objective's value, and the bound below which no mapping of the space lies; equal to the value when proven.
+    evaluated, candidates : int
+        Mappings timed, and mappings in the search space.
+    """
+
+    tile: tuple[int, int, int, int, int, int]
+    order: str
+    objective: str = "given"
+    value: float = 0.0
+    lower_bound: float = 0.0
+    evaluated: int = 0
+    candidates: int = 0
+
+    def __post_init__(self) -> None:
+        for dim, size in zip(TILE_DIMS, self.tile, strict=True):
+            require_int(f"mapping.tile.{dim}", size, 1)
+        require_choice("mapping.order", self.order, ORDERS)
+
+    @property
+    def proven(self) -> bool:
+        """Whether no mapping of the search space is better."""
+        return self.lower_bound >= self.value
+
+    def tile_counts(self, layer: Layer) -> tuple[int, ...]:
+        """Number of tiles along each of ``TILE_DIMS``."""
+        return tuple(-(-getattr(layer, dim) // size) for dim, size in zip(TILE_DIMS, self.tile, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Tiles as half-open boxes.
+
+    Attributes
+    ----------
+    lo, hi : ndarray int64 [tiles, 6]
+        First index and one past the last along ``TILE_DIMS``.
+    """
+
+    lo: Int64
+    hi: Int64
+
+    @property
+    def size(self) -> Int64:
+        """Extent of each box, int64 [tiles, 6]."""
+        return self.hi - self.lo
+
+    def __len__(self) -> int:
+        return int(self.lo.shape[0])
+
+
+def list_boxes(layer: Layer, tile: tuple[int, ...]) -> Boxes:
+    """Return every tile of a layer, row-major over the tile indices along ``TILE_DIMS``."""
+    dims = np.array([getattr(layer, dim) for dim in TILE_DIMS], np.int64)
+    sizes = np.array(tile, np.int64)
+    counts = -(-dims // sizes)
+    index = np.indices(counts).reshape(6, -1).T.astype(np.int64)
+    lo = index * sizes
+    return Boxes(lo, np.minimum(lo + sizes, dims))
+
+
+def input_extent(layer: Layer, boxes: Boxes) -> tuple[Int64, Int64, Int64, Int64]:
+    """Return the input rows and columns that each box reads, clipped to the stored tensor.
+
+    Returns
+    -------
+    first_row, rows, first_col, cols : ndarray int64 [tiles]
+        Padding is not stored, so it is not read; a box that sees padding alone has zero rows or columns.
+    """
+    spans = []
+    for dim, size, window, axis in ((P, layer.H, layer.R, 0), (Q, layer.W, layer.S, 1)):
+        stride, pad, dilation = layer.stride[axis], layer.padding[axis], layer.dilation[axis]
+        lo = np.clip(boxes.lo[:, dim] * stride - pad, 0, size)
+        hi = np.clip((boxes.hi[:, dim] - 1) * stride - pad + dilation * (window - 1) + 1, 0, size)
+        spans += [lo, np.maximum(hi - lo, 0)]
+    return spans[0], spans[1], spans[2], spans[3]
