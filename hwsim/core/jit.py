@@ -47,4 +47,5 @@ import numba  # noqa: E402  (the cache folder has to be named before numba reads
 
 def kernel(function: F) -> F:
     """Compile ``function``: nopython, Python's division errors, cached on disk, no fast-math."""
-    return numba.njit(function, error_model="python", cache=True, fastmath=False)  # type: ignore[no-any-return]
+    compiled: F = numba.njit(function, error_model="python", cache=True, fastmath=False)  # type: ignore[assignment]
+    return compiled

@@ -88,7 +88,7 @@ def list_boxes(layer: Layer, tile: tuple[int, ...]) -> Boxes:
     dims = np.array([getattr(layer, dim) for dim in TILE_DIMS], np.int64)
     sizes = np.array(tile, np.int64)
     counts = -(-dims // sizes)
-    index = np.indices(counts).reshape(6, -1).T.astype(np.int64)
+    index = np.indices(tuple(counts.tolist())).reshape(6, -1).T.astype(np.int64)
     lo = index * sizes
     return Boxes(lo, np.minimum(lo + sizes, dims))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hwsim.core.check import require_choice, require_int
 from hwsim.core.errors import SpecError, UnknownName
@@ -91,10 +91,7 @@ def parse_policy(text: str) -> Policy:
         match = _SHORT.fullmatch(short)
         if not match or not short:
             raise SpecError("policy", part, "a string like w4a8 or layer=w4a8")
-        base = replace(
-            LayerFormat(),
-            **{key: int(bits) for key, bits in (("w_bits", match["w"]), ("a_bits", match["a"])) if bits},
-        )
+        base = LayerFormat(w_bits=int(match["w"] or 8), a_bits=int(match["a"] or 8))
         if sep:
             exceptions.append((name, base))
         else:

@@ -101,3 +101,25 @@ class Timeline:
     ready: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTrace:
+    """One layer's run in full, for trace viewers and for comparison with the RTL.
+
+    Attributes
+    ----------
+    name : str
+        The layer.
+    program : Program
+        What ran.
+    timeline : Timeline
+        When it ran, cycles from the start of the layer.
+    cycles : int
+        Length of the layer.
+    """
+
+    name: str
+    program: Program
+    timeline: Timeline
+    cycles: int
