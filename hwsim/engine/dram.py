@@ -82,7 +82,9 @@ class TraceTimes(NamedTuple):
     counts: DramCounts
 
 
-def replay_trace(part: DramPart, address: np.ndarray, is_write: np.ndarray, arrival: np.ndarray | None = None) -> TraceTimes:
+def replay_trace(
+    part: DramPart, address: np.ndarray, is_write: np.ndarray, arrival: np.ndarray | None = None
+) -> TraceTimes:
     """Replay bursts in their order through an idle memory.
 
     Parameters

@@ -44,57 +44,18 @@ import numpy as np
 
 from hwsim.core.jit import kernel
 
+Ints = np.ndarray  # int64, contiguous
 NEVER = 1 << 62
 
 # Commands in chan[:, KIND].
 NONE, READ, WRITE, ACTIVATE, PRECHARGE, REFRESH, REFRESH_DUE = 0, 1, 2, 3, 4, 5, 6
 
 # Places in v; hwsim.core.dram_parts.VECTOR_FIELDS has the same order (a test compares them).
-(
-    V_CHANNELS,
-    V_RANKS,
-    V_GROUPS,
-    V_GROUP_BANKS,
-    V_CH_SHIFT,
-    V_CH_MASK,
-    V_RA_SHIFT,
-    V_RA_MASK,
-    V_BG_SHIFT,
-    V_BG_MASK,
-    V_BA_SHIFT,
-    V_BA_MASK,
-    V_RO_SHIFT,
-    V_RO_MASK,
-    V_READ_DONE,
-    V_WRITE_DONE,
-    V_RR_L,
-    V_RR_S,
-    V_RR_O,
-    V_RW,
-    V_RW_O,
-    V_WR_L,
-    V_WR_S,
-    V_WR_O,
-    V_WW_L,
-    V_WW_S,
-    V_WW_O,
-    V_RCD,
-    V_RP,
-    V_RAS,
-    V_RC,
-    V_RRD_L,
-    V_RRD_S,
-    V_FAW,
-    V_RTP,
-    V_WTP,
-    V_REFI,
-    V_RFC,
-    V_READ_QUEUE,
-    V_WRITE_QUEUE,
-    V_BANK_QUEUE,
-    V_WRITE_LOW,
-    V_HIT_CAP,
-) = range(43)
+V_CHANNELS, V_RANKS, V_GROUPS, V_GROUP_BANKS, V_CH_SHIFT, V_CH_MASK, V_RA_SHIFT, V_RA_MASK = range(8)
+V_BG_SHIFT, V_BG_MASK, V_BA_SHIFT, V_BA_MASK, V_RO_SHIFT, V_RO_MASK, V_READ_DONE, V_WRITE_DONE = range(8, 16)
+V_RR_L, V_RR_S, V_RR_O, V_RW, V_RW_O, V_WR_L, V_WR_S, V_WR_O, V_WW_L, V_WW_S, V_WW_O = range(16, 27)
+V_RCD, V_RP, V_RAS, V_RC, V_RRD_L, V_RRD_S, V_FAW, V_RTP, V_WTP, V_REFI, V_RFC = range(27, 38)
+V_READ_QUEUE, V_WRITE_QUEUE, V_BANK_QUEUE, V_WRITE_LOW, V_HIT_CAP = range(38, 43)
 
 # Fields of a channel: the next step; the command chosen for it (clock, kind, bank or rank); the next transfer; queues.
 NEXT, PICK_TIME, KIND, PICK, MOVE_TIME, MOVE_OK, DRAINING, READS, WRITES, IN_BANKS, TURN = range(11)
@@ -114,115 +75,111 @@ Q_FIELDS, Q_BANK, Q_ROW, Q_TAG = 3, 0, 1, 2
 
 
 @kernel
-def _review_bank(v, bank, b):
+def _review_bank(v: Ints, bank: Ints, b: int) -> None:
     """Find the bank's oldest hits and the row command that it wants."""
-    state = bank[b]
-    n, row = state[LENGTH], state[OPEN_ROW]
-    state[READ_I] = -1
-    state[WRITE_I] = -1
-    state[ROW_KIND] = NONE
+    n, row = bank[b, LENGTH], bank[b, OPEN_ROW]
+    bank[b, READ_I] = -1
+    bank[b, WRITE_I] = -1
+    bank[b, ROW_KIND] = NONE
     if n == 0:
         return
     if row < 0:
-        state[ROW_KIND] = ACTIVATE
+        bank[b, ROW_KIND] = ACTIVATE
         return
     for i in range(n):
         at = ENTRY_AT + i * ENTRY_FIELDS
-        if state[at + E_ROW] == row:
-            which = WRITE_I if state[at + E_WRITE] else READ_I
-            if state[which] < 0:
-                state[which] = i
-    if state[ENTRY_AT + E_ROW] != row and (
-        (state[READ_I] < 0 and state[WRITE_I] < 0) or state[HITS] >= v[V_HIT_CAP]
+        if bank[b, at + E_ROW] == row:
+            which = WRITE_I if bank[b, at + E_WRITE] else READ_I
+            if bank[b, which] < 0:
+                bank[b, which] = i
+    if bank[b, ENTRY_AT + E_ROW] != row and (
+        (bank[b, READ_I] < 0 and bank[b, WRITE_I] < 0) or bank[b, HITS] >= v[V_HIT_CAP]
     ):
-        state[ROW_KIND] = PRECHARGE
+        bank[b, ROW_KIND] = PRECHARGE
 
 
 @kernel
-def _choose_refresh(v, chan, bank, c, floor):
+def _choose_refresh(v: Ints, chan: Ints, bank: Ints, c: int, floor: int) -> None:
     """Choose among the refresh commands of all ranks at ``floor`` or later."""
-    ch = chan[c]
     per_rank = v[V_GROUPS] * v[V_GROUP_BANKS]
     first = c * v[V_RANKS] * per_rank
     best, kind, pick = NEVER, NONE, -1
     for r in range(v[V_RANKS]):
         at = RANK_AT + r * RANK_FIELDS
-        if ch[at + WAITS] == 0:
-            time = max(ch[at + DUE], floor)
+        if chan[c, at + WAITS] == 0:
+            time = max(chan[c, at + DUE], floor)
             if time < best:
                 best, kind, pick = time, REFRESH_DUE, r
             continue
         close, close_time, time = -1, NEVER, floor
         for b in range(r * per_rank, (r + 1) * per_rank):
-            state = bank[first + b]
-            if state[OPEN_ROW] < 0:
-                time = max(time, state[ACT_OK])
-            elif max(floor, state[PRE_OK]) < close_time:
-                close, close_time = b, max(floor, state[PRE_OK])
+            s = first + b
+            if bank[s, OPEN_ROW] < 0:
+                time = max(time, bank[s, ACT_OK])
+            elif max(floor, bank[s, PRE_OK]) < close_time:
+                close, close_time = b, max(floor, bank[s, PRE_OK])
         if close >= 0:
             if close_time < best:
                 best, kind, pick = close_time, PRECHARGE, close
         elif time < best:
             best, kind, pick = time, REFRESH, r
-    ch[PICK_TIME] = best
-    ch[KIND] = kind
-    ch[PICK] = pick
+    chan[c, PICK_TIME] = best
+    chan[c, KIND] = kind
+    chan[c, PICK] = pick
 
 
 @kernel
-def _choose(v, chan, bank, c, floor):
+def _choose(v: Ints, chan: Ints, bank: Ints, c: int, floor: int) -> None:
     """Choose the channel's next command, at ``floor`` or later, as the module's text defines it."""
     _choose_refresh(v, chan, bank, c, floor)
-    ch = chan[c]
-    best, kind, pick = ch[PICK_TIME], ch[KIND], ch[PICK]
+    best, kind, pick = chan[c, PICK_TIME], chan[c, KIND], chan[c, PICK]
     per_rank = v[V_GROUPS] * v[V_GROUP_BANKS]
     banks = v[V_RANKS] * per_rank
     first = c * banks
-    b = ch[TURN]
-    left = banks if ch[IN_BANKS] > 0 and best > floor else 0
+    b = chan[c, TURN]
+    left = banks if chan[c, IN_BANKS] > 0 and best > floor else 0
     while left > 0:
         left -= 1
         b += 1
         if b >= banks:
             b = 0
-        state = bank[first + b]
-        if state[LENGTH] == 0:
+        s = first + b
+        if bank[s, LENGTH] == 0:
             continue
         rank_at = RANK_AT + b // per_rank * RANK_FIELDS
-        if ch[rank_at + WAITS] != 0:
+        if chan[c, rank_at + WAITS] != 0:
             continue
         group_at = GROUP_AT + b // v[V_GROUP_BANKS] * GROUP_FIELDS
-        if state[ROW_KIND] == PRECHARGE:
-            time = max(floor, state[PRE_OK])
+        if bank[s, ROW_KIND] == PRECHARGE:
+            time = max(floor, bank[s, PRE_OK])
             if time < best:
                 best, kind, pick = time, PRECHARGE, b
-        elif state[ROW_KIND] == ACTIVATE:
-            time = max(floor, state[ACT_OK], ch[group_at + RRD_OK])
-            time = max(time, ch[rank_at + FAW_AT + ch[rank_at + FAW_I]] + v[V_FAW])
+        elif bank[s, ROW_KIND] == ACTIVATE:
+            time = max(floor, bank[s, ACT_OK], chan[c, group_at + RRD_OK])
+            time = max(time, chan[c, rank_at + FAW_AT + chan[c, rank_at + FAW_I]] + v[V_FAW])
             if time < best:
                 best, kind, pick = time, ACTIVATE, b
-        read_i, write_i = state[READ_I], state[WRITE_I]
+        read_i, write_i = bank[s, READ_I], bank[s, WRITE_I]
         if read_i >= 0:
-            time = max(floor, state[COLUMN_OK], ch[group_at + READ_OK])
+            time = max(floor, bank[s, COLUMN_OK], chan[c, group_at + READ_OK])
             if time < best:
                 best, kind, pick = time, READ, b
         if write_i >= 0:
-            time = max(floor, state[COLUMN_OK], ch[group_at + WRITE_OK])
+            time = max(floor, bank[s, COLUMN_OK], chan[c, group_at + WRITE_OK])
             if time < best or (time == best and pick == b and kind == READ and write_i < read_i):
                 best, kind, pick = time, WRITE, b
         if best == floor:
             break
-    ch[PICK_TIME] = best
-    ch[KIND] = kind
-    ch[PICK] = pick
+    chan[c, PICK_TIME] = best
+    chan[c, KIND] = kind
+    chan[c, PICK] = pick
 
 
 @kernel
-def _issue_column(v, chan, bank, c, t):
+def _issue_column(v: Ints, chan: Ints, bank: Ints, c: int, t: int) -> int:
     """Issue the chosen read or write; return its tag."""
-    ch = chan[c]
-    b = ch[PICK]
-    is_write = ch[KIND] == WRITE
+    b = chan[c, PICK]
+    is_write = chan[c, KIND] == WRITE
     groups = v[V_GROUPS]
     own_group = b // v[V_GROUP_BANKS]
     own_rank = own_group // groups
@@ -240,28 +197,26 @@ def _issue_column(v, chan, bank, c, t):
         elif g // groups != own_rank:
             read_gap, write_gap = to_read_o, to_write_o
         at = GROUP_AT + g * GROUP_FIELDS
-        ch[at + READ_OK] = max(ch[at + READ_OK], t + read_gap)
-        ch[at + WRITE_OK] = max(ch[at + WRITE_OK], t + write_gap)
+        chan[c, at + READ_OK] = max(chan[c, at + READ_OK], t + read_gap)
+        chan[c, at + WRITE_OK] = max(chan[c, at + WRITE_OK], t + write_gap)
     b += c * v[V_RANKS] * groups * v[V_GROUP_BANKS]
-    state = bank[b]
-    state[PRE_OK] = max(state[PRE_OK], t + to_pre)
-    state[HITS] += 1
-    place = state[WRITE_I] if is_write else state[READ_I]
-    tag = state[ENTRY_AT + place * ENTRY_FIELDS + E_TAG]
-    state[LENGTH] -= 1
-    for i in range(ENTRY_AT + place * ENTRY_FIELDS, ENTRY_AT + state[LENGTH] * ENTRY_FIELDS):
-        state[i] = state[i + ENTRY_FIELDS]
+    bank[b, PRE_OK] = max(bank[b, PRE_OK], t + to_pre)
+    bank[b, HITS] += 1
+    place = bank[b, WRITE_I] if is_write else bank[b, READ_I]
+    tag = bank[b, ENTRY_AT + place * ENTRY_FIELDS + E_TAG]
+    bank[b, LENGTH] -= 1
+    for i in range(ENTRY_AT + place * ENTRY_FIELDS, ENTRY_AT + bank[b, LENGTH] * ENTRY_FIELDS):
+        bank[b, i] = bank[b, i + ENTRY_FIELDS]
     _review_bank(v, bank, b)
-    ch[IN_BANKS] -= 1
-    ch[N_WRITE if is_write else N_READ] += 1
+    chan[c, IN_BANKS] -= 1
+    chan[c, N_WRITE if is_write else N_READ] += 1
     return tag
 
 
 @kernel
-def _issue_row(v, chan, bank, c, t):
+def _issue_row(v: Ints, chan: Ints, bank: Ints, c: int, t: int) -> None:
     """Issue the chosen activation, precharge or refresh."""
-    ch = chan[c]
-    kind, b = ch[KIND], ch[PICK]
+    kind, b = chan[c, KIND], chan[c, PICK]
     groups = v[V_GROUPS]
     per_rank = groups * v[V_GROUP_BANKS]
     first = c * v[V_RANKS] * per_rank
@@ -269,113 +224,109 @@ def _issue_row(v, chan, bank, c, t):
         at = RANK_AT + b * RANK_FIELDS
         for i in range(b * per_rank, (b + 1) * per_rank):
             bank[first + i, ACT_OK] = t + v[V_RFC]
-        ch[N_REFRESH] += 1
-        ch[REFRESH_CYCLES] += t + v[V_RFC] - ch[at + DUE]
-        ch[at + DUE] += v[V_REFI]
-        ch[at + WAITS] = 0
+        chan[c, N_REFRESH] += 1
+        chan[c, REFRESH_CYCLES] += t + v[V_RFC] - chan[c, at + DUE]
+        chan[c, at + DUE] += v[V_REFI]
+        chan[c, at + WAITS] = 0
         return
-    state = bank[first + b]
+    s = first + b
     if kind == PRECHARGE:
-        state[OPEN_ROW] = -1
-        state[HITS] = 0
-        state[ACT_OK] = max(state[ACT_OK], t + v[V_RP])
-        ch[N_PRECHARGE] += 1
+        bank[s, OPEN_ROW] = -1
+        bank[s, HITS] = 0
+        bank[s, ACT_OK] = max(bank[s, ACT_OK], t + v[V_RP])
+        chan[c, N_PRECHARGE] += 1
     else:
-        state[OPEN_ROW] = state[ENTRY_AT + E_ROW]
-        state[ACT_OK] = t + v[V_RC]
-        state[COLUMN_OK] = t + v[V_RCD]
-        state[PRE_OK] = t + v[V_RAS]
+        bank[s, OPEN_ROW] = bank[s, ENTRY_AT + E_ROW]
+        bank[s, ACT_OK] = t + v[V_RC]
+        bank[s, COLUMN_OK] = t + v[V_RCD]
+        bank[s, PRE_OK] = t + v[V_RAS]
         own_group = b // v[V_GROUP_BANKS]
         rank = own_group // groups
         for g in range(rank * groups, (rank + 1) * groups):
             at = GROUP_AT + g * GROUP_FIELDS + RRD_OK
-            ch[at] = max(ch[at], t + (v[V_RRD_L] if g == own_group else v[V_RRD_S]))
+            chan[c, at] = max(chan[c, at], t + (v[V_RRD_L] if g == own_group else v[V_RRD_S]))
         at = RANK_AT + rank * RANK_FIELDS
-        ch[at + FAW_AT + ch[at + FAW_I]] = t
-        ch[at + FAW_I] = (ch[at + FAW_I] + 1) % 4
-        ch[N_ACTIVATE] += 1
+        chan[c, at + FAW_AT + chan[c, at + FAW_I]] = t
+        chan[c, at + FAW_I] = (chan[c, at + FAW_I] + 1) % 4
+        chan[c, N_ACTIVATE] += 1
     _review_bank(v, bank, first + b)
 
 
 @kernel
-def _move_burst(v, chan, bank, queue, c, t):
+def _move_burst(v: Ints, chan: Ints, bank: Ints, queue: Ints, c: int, t: int) -> bool:
     """Move the oldest burst that finds a place from its queue to its bank; return whether one moved."""
-    ch = chan[c]
-    ch[MOVE_TIME] = NEVER
-    writes = ch[WRITES]
-    if ch[DRAINING] == 0 and (
-        writes >= v[V_WRITE_QUEUE] or (ch[IN_BANKS] == 0 and (writes > v[V_WRITE_LOW] or ch[READS] == 0))
+    chan[c, MOVE_TIME] = NEVER
+    writes = chan[c, WRITES]
+    if chan[c, DRAINING] == 0 and (
+        writes >= v[V_WRITE_QUEUE] or (chan[c, IN_BANKS] == 0 and (writes > v[V_WRITE_LOW] or chan[c, READS] == 0))
     ):
-        ch[DRAINING] = writes
-    side = 1 if ch[DRAINING] > 0 else 0
+        chan[c, DRAINING] = writes
+    side = 1 if chan[c, DRAINING] > 0 else 0
     count = READS + side
-    bursts = queue[c, side]
-    n = ch[count]
+    n = chan[c, count]
     i = 0
-    while i < n and bank[bursts[i, Q_BANK], LENGTH] >= v[V_BANK_QUEUE]:
+    while i < n and bank[queue[c, side, i, Q_BANK], LENGTH] >= v[V_BANK_QUEUE]:
         i += 1
     if i == n:
         return False
-    b = bursts[i, Q_BANK]
-    state = bank[b]
-    at = ENTRY_AT + state[LENGTH] * ENTRY_FIELDS
-    state[at + E_ROW] = bursts[i, Q_ROW]
-    state[at + E_WRITE] = side
-    state[at + E_TAG] = bursts[i, Q_TAG]
-    state[LENGTH] += 1
+    b = queue[c, side, i, Q_BANK]
+    at = ENTRY_AT + bank[b, LENGTH] * ENTRY_FIELDS
+    bank[b, at + E_ROW] = queue[c, side, i, Q_ROW]
+    bank[b, at + E_WRITE] = side
+    bank[b, at + E_TAG] = queue[c, side, i, Q_TAG]
+    bank[b, LENGTH] += 1
     _review_bank(v, bank, b)
-    ch[IN_BANKS] += 1
+    chan[c, IN_BANKS] += 1
     n -= 1
-    ch[count] = n
+    chan[c, count] = n
     more = False
     for j in range(i, n):
         for f in range(Q_FIELDS):
-            bursts[j, f] = bursts[j + 1, f]
-        more = more or bank[bursts[j, Q_BANK], LENGTH] < v[V_BANK_QUEUE]
+            queue[c, side, j, f] = queue[c, side, j + 1, f]
+        more = more or bank[queue[c, side, j, Q_BANK], LENGTH] < v[V_BANK_QUEUE]
     if side == 1:
-        ch[DRAINING] -= 1
-        more = more or ch[DRAINING] == 0
+        chan[c, DRAINING] -= 1
+        more = more or chan[c, DRAINING] == 0
     else:
-        more = more or ch[WRITES] >= v[V_WRITE_QUEUE]
-    ch[MOVE_OK] = t + 1
+        more = more or chan[c, WRITES] >= v[V_WRITE_QUEUE]
+    chan[c, MOVE_OK] = t + 1
     if more:
-        ch[MOVE_TIME] = t + 1
+        chan[c, MOVE_TIME] = t + 1
     return True
 
 
 @kernel
-def _step(v, chan, bank, queue, c):
+def _step(v: Ints, chan: Ints, bank: Ints, queue: Ints, c: int) -> int:
     """Take the channel's next step; return the tag of the burst whose column was issued, or -1."""
-    ch = chan[c]
-    t = ch[NEXT]
+    t = chan[c, NEXT]
     tag = -1
     changed = False
-    if ch[PICK_TIME] <= t:
-        kind = ch[KIND]
+    if chan[c, PICK_TIME] <= t:
+        kind = chan[c, KIND]
         changed = True
         if kind == REFRESH_DUE:  # takes no clock: a command and a transfer may follow in another step at t
-            ch[RANK_AT + ch[PICK] * RANK_FIELDS + WAITS] = 1
+            chan[c, RANK_AT + chan[c, PICK] * RANK_FIELDS + WAITS] = 1
             _choose(v, chan, bank, c, t)
-            ch[NEXT] = min(ch[PICK_TIME], ch[MOVE_TIME])
+            chan[c, NEXT] = min(chan[c, PICK_TIME], chan[c, MOVE_TIME])
             return tag
-        if kind == READ or kind == WRITE:
+        if kind in (READ, WRITE):
             tag = _issue_column(v, chan, bank, c, t)
-            ch[TURN] = ch[PICK]
-            ch[MOVE_TIME] = t
+            chan[c, TURN] = chan[c, PICK]
+            chan[c, MOVE_TIME] = t
         else:
             if kind != REFRESH:
-                ch[TURN] = ch[PICK]
+                chan[c, TURN] = chan[c, PICK]
             _issue_row(v, chan, bank, c, t)
-    if ch[MOVE_TIME] <= t:
+    if chan[c, MOVE_TIME] <= t:
         changed = _move_burst(v, chan, bank, queue, c, t) or changed
     if changed:
         _choose(v, chan, bank, c, t + 1)
-    ch[NEXT] = min(ch[PICK_TIME], ch[MOVE_TIME])
+    chan[c, NEXT] = min(chan[c, PICK_TIME], chan[c, MOVE_TIME])
     return tag
 
 
 @kernel
-def dram_accepts(v, chan, address, is_write):
+def dram_accepts(v: Ints, chan: Ints, address: int, is_write: int) -> bool:
     """Return whether the queue that a burst at byte ``address`` would join has a place."""
     c = (address >> v[V_CH_SHIFT]) & v[V_CH_MASK]
     if is_write:
@@ -384,34 +335,35 @@ def dram_accepts(v, chan, address, is_write):
 
 
 @kernel
-def dram_enqueue(v, chan, bank, queue, time, address, is_write, tag):
+def dram_enqueue(
+    v: Ints, chan: Ints, bank: Ints, queue: Ints, time: int, address: int, is_write: int, tag: int
+) -> None:
     """Put a burst into its queue at clock ``time``; the caller has asked `dram_accepts`.
 
     All steps before ``time`` have been taken; those at ``time`` may follow or have been taken. The queue must have a
     place. ``tag`` (>= 0) comes back from `dram_issue`.
     """
     c = (address >> v[V_CH_SHIFT]) & v[V_CH_MASK]
-    ch = chan[c]
-    if ch[READS] + ch[WRITES] + ch[IN_BANKS] == 0:
-        while ch[NEXT] < time:
+    if chan[c, READS] + chan[c, WRITES] + chan[c, IN_BANKS] == 0:
+        while chan[c, NEXT] < time:
             _step(v, chan, bank, queue, c)
     side = 1 if is_write else 0
     rank = (address >> v[V_RA_SHIFT]) & v[V_RA_MASK]
     group = (address >> v[V_BG_SHIFT]) & v[V_BG_MASK]
     b = (address >> v[V_BA_SHIFT]) & v[V_BA_MASK]
     b += v[V_GROUP_BANKS] * (group + v[V_GROUPS] * (rank + v[V_RANKS] * c))
-    n = ch[READS + side]
+    n = chan[c, READS + side]
     queue[c, side, n, Q_BANK] = b
     queue[c, side, n, Q_ROW] = (address >> v[V_RO_SHIFT]) & v[V_RO_MASK]
     queue[c, side, n, Q_TAG] = tag
-    ch[READS + side] = n + 1
+    chan[c, READS + side] = n + 1
     if side == 1 or bank[b, LENGTH] < v[V_BANK_QUEUE]:
-        ch[MOVE_TIME] = min(ch[MOVE_TIME], max(time, ch[MOVE_OK]))
-        ch[NEXT] = min(ch[NEXT], ch[MOVE_TIME])
+        chan[c, MOVE_TIME] = min(chan[c, MOVE_TIME], max(time, chan[c, MOVE_OK]))
+        chan[c, NEXT] = min(chan[c, NEXT], chan[c, MOVE_TIME])
 
 
 @kernel
-def dram_next_decision(v, chan):
+def dram_next_decision(v: Ints, chan: Ints) -> int:
     """Return the clock of the next step of any channel that holds bursts, or `NEVER`."""
     best = NEVER
     for c in range(v[V_CHANNELS]):
@@ -421,18 +373,18 @@ def dram_next_decision(v, chan):
 
 
 @kernel
-def dram_issue(v, chan, bank, queue):
+def dram_issue(v: Ints, chan: Ints, bank: Ints, queue: Ints) -> tuple[int, int]:
     """Take the step that `dram_next_decision` names (the lowest channel first).
 
     Returns
     -------
     tag, finish : the burst whose column command this step issued and the clock after its last beat; (-1, -1) if none.
     """
-    best, c = NEVER, -1
+    best, c = NEVER, v[V_CHANNELS]  # c is no literal: numba would compile the callees once more for it
     for i in range(v[V_CHANNELS]):
         if chan[i, NEXT] < best and chan[i, READS] + chan[i, WRITES] + chan[i, IN_BANKS] > 0:
             best, c = chan[i, NEXT], i
-    if c < 0:
+    if best == NEVER:
         return -1, -1
     writes = chan[c, N_WRITE]
     tag = _step(v, chan, bank, queue, c)
@@ -444,7 +396,7 @@ def dram_issue(v, chan, bank, queue):
 
 
 @kernel
-def dram_settle(v, chan, bank, queue, time):
+def dram_settle(v: Ints, chan: Ints, bank: Ints, queue: Ints, time: int) -> None:
     """Take the refreshes that idle channels owe before clock ``time``, so that the counts hold up to it."""
     for c in range(v[V_CHANNELS]):
         while chan[c, NEXT] < time and chan[c, READS] + chan[c, WRITES] + chan[c, IN_BANKS] == 0:
@@ -452,7 +404,17 @@ def dram_settle(v, chan, bank, queue, time):
 
 
 @kernel
-def run_trace(v, chan, bank, queue, arrival, address, is_write, accepted, finish):
+def run_trace(
+    v: Ints,
+    chan: Ints,
+    bank: Ints,
+    queue: Ints,
+    arrival: Ints,
+    address: Ints,
+    is_write: Ints,
+    accepted: Ints,
+    finish: Ints,
+) -> None:
     """Replay bursts in order, at most one per clock, each not before its arrival and not before its queue has a place.
 
     Parameters
@@ -462,7 +424,7 @@ def run_trace(v, chan, bank, queue, arrival, address, is_write, accepted, finish
     accepted, finish : int64 [n], filled: clock of the enqueue, clock after the last beat on the data bus.
     """
     n = arrival.shape[0]
-    i, inject = 0, np.int64(0)
+    i = inject = 0 * n  # no literals, see dram_issue
     while True:
         now = dram_next_decision(v, chan)
         if i < n and dram_accepts(v, chan, address[i], is_write[i]):
