@@ -1,0 +1,104 @@
+"""From a layer and its mapping to the Program: the table of tile instructions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hwsim.core.arch import Arch
+from hwsim.core.datapath import Datapath
+from hwsim.core.layer import Layer
+from hwsim.core.mapping import TILE_DIMS, Boxes, C, Int64, K, Mapping, list_boxes
+from hwsim.core.program import INSTRUCTION, Program
+from hwsim.engine.kernel_lower import lower as lower_kernel
+
+PAGE_BITS = 8 * 4096
+"""Tensors start at multiples of this in memory."""
+WINDOWED = ("conv", "gemm", "maxpool", "avgpool")
+
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """What does not change between mappings of one layer: parameter vectors of the kernel."""
+
+    dims: Int64
+    window: Int64
+    operands: Int64
+    out: Int64
+    scalars: Int64
+
+
+def prepare_lowering(datapath: Datapath, arch: Arch) -> Lowering:
+    """Return the parameter vectors of a layer: dimensions, windows, tensors in memory."""
+    load, layer = datapath.workload, datapath.layer
+    align = arch.memory.alignment_bits
+    base = _round_up(load_bits(datapath, align), PAGE_BITS)
+    operands = []
+    for shape, bits in zip(load.operand_shapes, load.operand_bits, strict=True):
+        operands.append((*shape, bits, base))
+        base = _round_up(base + stored_bits(shape, bits, align), PAGE_BITS)
+    out = (*layer.out_shape, load.out_bits, base)
+    base = _round_up(base + stored_bits(layer.out_shape, load.out_bits, align), PAGE_BITS)
+    second = int(arch.memory.channels == "per-operand")
+    return Lowering(
+        np.array([getattr(layer, dim) for dim in TILE_DIMS], np.int64),
+        np.array(
+            (layer.R, layer.S, *layer.stride, *layer.padding[:2], *layer.dilation, layer.op in WINDOWED, layer.kind == "mac"),
+            np.int64,
+        ),
+        np.array(operands, np.int64),
+        np.array(out, np.int64),
+        np.array((align, arch.shell.psum_bits, arch.shell.store_lanes, second, base), np.int64),
+    )
+
+
+def lower_table(datapath: Datapath, mapping: Mapping, ready: Lowering) -> npt.NDArray[np.void]:
+    """Return the instruction table of a layer under a mapping, a structured array of dtype ``INSTRUCTION``."""
+    layer = datapath.layer
+    boxes = list_boxes(layer, mapping.tile)
+    times = datapath.exec_times(boxes)
+    align = int(ready.scalars[0])
+    w_bits = _round_up_array(datapath.weight_tile_bits(list_weight_boxes(layer, mapping.tile)), align)
+    w_address = np.cumsum(w_bits) - w_bits
+    table = np.empty(len(boxes) * (5 + len(ready.operands)), INSTRUCTION)
+    order = np.array(["MKC".index(loop) for loop in mapping.order], np.int64)
+    count = lower_kernel(
+        ready.dims, ready.window, np.array(mapping.tile, np.int64), order, ready.operands, ready.out,
+        w_bits, w_address, times.busy, times.fill, times.tail, ready.scalars, table,
+    )  # fmt: skip
+    return table[:count]
+
+
+def lower(datapath: Datapath, arch: Arch, mapping: Mapping) -> Program:
+    """Return the Program of a layer under a mapping."""
+    return Program(instructions=lower_table(datapath, mapping, prepare_lowering(datapath, arch)).tobytes())
+
+
+def list_weight_boxes(layer: Layer, tile: tuple[int, ...]) -> Boxes:
+    """Return the boxes of the weight tiles, row-major over G, K, C."""
+    return list_boxes(layer, (layer.N, tile[1], tile[K], tile[C], layer.P, layer.Q))
+
+
+def stored_bits(shape: tuple[int, int, int, int], bits: int, align: int) -> int:
+    """Return the bits of an activation tensor in memory: every row padded to the alignment; a vector is one row."""
+    n, channels, height, width = shape
+    if height == width == 1:
+        return n * _round_up(channels * bits, align)
+    return n * channels * height * _round_up(width * bits, align)
+
+
+def load_bits(datapath: Datapath, align: int) -> int:
+    """Return an upper bound of the bits that the weights take in memory, alignment of tiles included."""
+    layer = datapath.layer
+    tiles = layer.G * layer.K * layer.C if layer.kind == "mac" else 0
+    return datapath.weight_storage_bits() + tiles * align
+
+
+def _round_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+def _round_up_array(value: Int64, unit: int) -> Int64:
+    return np.ascontiguousarray(-(-value // unit) * unit, np.int64)
