@@ -1,6 +1,6 @@
 """Time of the SmartDeal decomposition on whole networks, one core, and against the naive version.
 
-Usage: ``python benchmarks/bench_decompose.py``. Weights are synthetic: normal, He initialization (std = sqrt(2 / fan in)), seed 0.
+Usage: ``python benchmarks/bench_decompose.py``. Weights are synthetic: normal, std = sqrt(2 / fan in) (He), seed 0.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ def list_mobilenetv2_shapes() -> list[Shape]:
 def draw_weights(shapes: list[Shape], seed: int = 0) -> list[np.ndarray]:
     """Return float32 tensors, He-initialized."""
     rng = np.random.default_rng(seed)
-    return [
-        (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32) for shape in shapes
-    ]
+    return [(rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32) for shape in shapes]
 
 
 def main() -> None:
@@ -70,11 +68,13 @@ def main() -> None:
         dense_bits = sum(r.plan.dense_bits for r in results)
         rounds = np.concatenate([r.iterations.ravel() for r in results])
         decomposed = [r for r in results if not r.plan.is_dense]
+        float_error = np.mean([r.float_error for r in decomposed])
+        integer_error = np.mean([r.integer_error for r in decomposed])
         print(
             f"{name}: {dense_bits // 8 / 1e6:.2f} M weights, {len(decomposed)} of {len(results)} layers decomposed, "
             f"{seconds:.2f} s of CPU (limit {limit} s), {rounds.mean():.1f} rounds a slice, "
-            f"{dense_bits / stored.total_bits:.2f}x smaller than int8; error float "
-            f"{np.mean([r.float_error for r in decomposed]):.4f}, integer {np.mean([r.integer_error for r in decomposed]):.4f}"
+            f"{dense_bits / stored.total_bits:.2f}x smaller than int8; "
+            f"error float {float_error:.4f}, integer {integer_error:.4f}"
         )
     compare_with_naive()
 

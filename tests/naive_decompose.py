@@ -32,7 +32,12 @@ def quantize_matrix(ce: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarra
 
 
 def decompose_rows(
-    w: np.ndarray, threshold: float, row_threshold: float, limit: float = 32.0, rounds: int = 30, tolerance: float = 1e-10
+    w: np.ndarray,
+    threshold: float,
+    row_threshold: float,
+    limit: float = 32.0,
+    rounds: int = 30,
+    tolerance: float = 1e-10,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (Ce float [rows, 3], B [3, 3], codes int [rows, 3]) with w ~ Ce B; B belongs to Ce, nothing is folded."""
     ce, tops = quantize_matrix(w, limit)

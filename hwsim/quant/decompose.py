@@ -1,7 +1,7 @@
 """SmartDeal's weight decomposition W = Ce B, after training, and the integers that the rebuild engine makes of it.
 
-Every filter is cut into slices of rows of S = 3 weights (:mod:`hwsim.quant.decompose_plan`). A slice is the product of sparse
-power-of-two coefficients Ce [rows, S] and one small dense basis B [S, S].
+Every filter is cut into slices of rows of S = 3 weights (:mod:`hwsim.quant.decompose_plan`). A slice is the product of
+sparse power-of-two coefficients Ce [rows, S] and one small dense basis B [S, S].
 
 The fit (SmartExchange, ISCA'20; SmartDeal, arXiv 2101.01163; seeds.md 4.2), each slice on its own, float64::
 
@@ -13,27 +13,29 @@ The fit (SmartExchange, ISCA'20; SmartDeal, arXiv 2101.01163; seeds.md 4.2), eac
         rows with sum |Ce| < 5 theta -> 0 (3x3 only), then elements |Ce| < theta -> 0
     quantize Ce once more, fit B once more
 
-Ours is the window: 4 bits hold a sign and seven magnitudes, so that quantization maps column j of a slice's Ce to
-``{0, +-top_j 2^-6, .., +-top_j}``, top_j the power of two of the column's largest coefficient; smaller values go to the nearer of 0 and
-the smallest magnitude. top_j is folded into row j of B, which is exact and costs no bit.
+The row test comes first, on the unthresholded row, as in the published code. Ours is the window: 4 bits hold a sign and
+seven magnitudes, so that quantization maps column j of a slice's Ce to ``{0, +-top_j 2^-6, .., +-top_j}``, top_j the power
+of two of the column's largest coefficient; smaller values go to the nearer of 0 and the smallest magnitude. top_j is
+folded into row j of B, which is exact and costs no bit.
 
 The format, exactly:
 
-- code: int8 c, |c| <= 7. 0 is zero, otherwise the coefficient ``sign(c) 2^(|c| - 7)``. The stored nibble is the sign and |c|.
-- basis: int8 [S, S] within +-127, row j belongs to coefficient j. One scale per filter (output channel), shared by its bases and
-  by its rebuilt weights: ``scale = max(|W'|, |B|) / 127`` over the filter, W' = Ce B in floating point.
+- code: int8 c, |c| <= 7. 0 is zero, otherwise the coefficient ``sign(c) 2^(|c| - 7)``. The stored nibble is sign and |c|.
+- basis: int8 [S, S] within +-127, row j belongs to coefficient j. One scale per filter (output channel), shared by its
+  bases and by its rebuilt weights: ``scale = max(|W'|, |B|) / 127`` over the filter, W' = Ce B in floating point.
 - rebuilt row of weights, k = 0 .. S-1, all integers::
 
       w[k] = saturate_int8((sum_j sign(c_j) (B[j, k] << (|c_j| - 1)) + 32) >> 6)
 
-  The sum fits 16 bits signed (3 * 127 * 64 = 24,384). ``>>`` is arithmetic: rounding half up. The float weight is ``scale * w``.
-- storage: a row index bit per row that holds weights; S coefficients of 4 bits for each row with a nonzero code; a basis of
-  8 S^2 bits for each slice with such a row. Rows made of padding alone have neither index nor coefficients; the padded end of a
-  filter's last row is stored with it. The scale per filter is not counted: dense 8-bit weights per channel have it too.
+  The sum fits 16 bits signed (3 * 127 * 64 = 24,384). ``>>`` is arithmetic: rounding half up. The float weight is
+  ``scale * w``.
+- storage: a row index bit per row that holds weights; S coefficients of 4 bits for each row with a nonzero code; a basis
+  of 8 S^2 bits for each slice with such a row. Rows made of padding alone have neither index nor coefficients; the padded
+  end of a filter's last row is stored with it. The scale per filter is not counted: dense 8-bit weights have it too.
 - a dense layer (bypass) has symmetric 8-bit weights, ``scale = max|W| / 127`` per filter, and 8 bits a weight.
 
-theta is absolute, as published: it is meant for weights as trained. Weights with a folded batch norm are scaled per channel, and
-the same theta then prunes channels unequally.
+theta is absolute, as published: it is meant for weights as trained. Weights with a folded batch norm are scaled per
+channel, and the same theta then prunes channels unequally.
 """
 
 from __future__ import annotations
@@ -166,7 +168,7 @@ class Decomposed:
         Rounds that the fit took. Empty if dense.
     float_error, integer_error : float
         ``||W - W'|| / ||W||`` (Frobenius; 0 if W = 0) of Ce B in floating point, and of scale * rebuilt_int8. W is
-        the weight as given, before pruning. A dense layer has no float form: its float_error is 0 unless rows were pruned.
+        the weight as given, before pruning. A dense layer has no float form: its float_error is that of pruning alone.
     """
 
     shape: tuple[int, ...]
@@ -244,7 +246,7 @@ def check_weight(weight: NDArray, name: str) -> None:
     if weight.size == 0:
         raise SpecError(name, weight.shape, "a tensor with at least one weight")
     low, high = float(weight.min()), float(weight.max())  # a NaN anywhere makes both NaN
-    if not (-_WEIGHT_LIMIT <= low and high <= _WEIGHT_LIMIT):
+    if not (low >= -_WEIGHT_LIMIT and high <= _WEIGHT_LIMIT):
         where = np.argwhere(~(np.abs(weight.astype(np.float64)) <= _WEIGHT_LIMIT))
         first = tuple(int(i) for i in where[0])
         problem = f"finite weights up to {_WEIGHT_LIMIT:g} in magnitude"

@@ -1,18 +1,18 @@
 """How a weight tensor is cut into the slices that W = Ce B decomposes: a pure function of the shape.
 
-Rules (SmartDeal's published post-training code, as recorded in seeds.md 4.2; the channel-aligned cut is ours, see below):
+Rules (SmartDeal's published post-training code, as recorded in seeds.md 4.2; what is ours is said):
 
-- ``3x3`` kernels: a filter ``[C, 3, 3]`` is ``3 C`` rows of 3 weights, one row per (channel, kernel row). At most 192 rows
-  form a slice and a slice holds whole channels: ``slices = ceil(C / 64)``, ``rows = 3 ceil(C / slices)``; the last slice may
-  be shorter. Where 64 divides C (or C <= 64) this is the published cut; the published code cuts other sizes along
-  their prime factors, which gives more and shorter slices.
-- ``1x1`` kernels and fully connected layers: the ``n`` inputs of a filter are padded with zeros to ``slices x rows x 3``. A row is
-  three neighbouring channels. :data:`VEC_2_SHAPE` is the published table; any other n follows ``slices = ceil(n / 576)``,
-  ``rows = ceil(n / (3 slices))``, which reproduces every row of the table.
+- ``3x3`` kernels: a filter ``[C, 3, 3]`` is ``3 C`` rows of 3 weights, one row per (channel, kernel row). A slice is at most
+  192 rows and holds whole channels: ``slices = ceil(C / 64)``, ``rows = 3 ceil(C / slices)``; the last slice may be shorter.
+  Where 64 divides C (or C <= 64) this is the published cut; the published code cuts other sizes along their prime
+  factors, which may give more and shorter slices.
+- ``1x1`` kernels and fully connected layers: the ``n`` inputs of a filter are padded with zeros to ``slices x rows x 3``. A
+  row is three neighbouring channels. :data:`VEC_2_SHAPE` is the published table; any other n follows
+  ``slices = ceil(n / 576)``, ``rows = ceil(n / (3 slices))``, which reproduces every row of the table.
 - All other kernels (5x5, 7x7, 10x4, ...) stay dense at 8 bits a weight and take the bypass.
-- A filter that needs at least as many bits decomposed, all of its rows stored, as dense stays dense as well, unless forced: a 3x3
-  basis alone is 72 bits, what nine 8-bit weights take. These are depthwise 3x3 layers, 3x3 layers with two input
-  channels, and 1x1 layers with at most 17 inputs or so (16 is the table's only such row).
+- A filter that needs at least as many bits decomposed, all of its rows stored, as dense stays dense as well, unless
+  forced: a 3x3 basis alone is 72 bits, what nine 8-bit weights take. These are depthwise 3x3 layers, 3x3 layers with two
+  input channels, and 1x1 layers with few inputs (of the table's rows only 16: 150 bits against 128).
 
 Not modelled: slices that span several filters (the SmartExchange hardware keeps one filter per slice of the array).
 """
@@ -134,7 +134,7 @@ class SlicePlan:
         return BASIS_BITS * self.filters * self.weights_per_filter
 
     def count_rows(self, slice_index: int) -> int:
-        """Return how many rows of a slice hold weights (the last slice may be shorter, and is never padded in storage)."""
+        """Return how many rows of a slice hold weights (padding rows of the last slice are not stored)."""
         return max(0, min(self.rows, self.row_count - slice_index * self.rows))
 
     def locate_row(self, row: int) -> RowPlace:
@@ -242,7 +242,7 @@ def _keep_dense(shape: tuple[int, int, int, int], reason: str) -> SlicePlan:
 
 
 def tabulate_rows(plan: SlicePlan) -> NDArray[np.int32]:
-    """Return int32 [row_count, 5], a row's (slice_index, row_in_slice, channel, channel_count, kernel_row), for kernels."""
+    """Return int32 [row_count, 5] for kernels: a row's slice_index, row_in_slice, channel, channel_count, kernel_row."""
     row = np.arange(plan.row_count, dtype=np.int32)
     table = np.zeros((plan.row_count, 5), dtype=np.int32)
     if plan.is_dense:
@@ -259,7 +259,7 @@ def tabulate_rows(plan: SlicePlan) -> NDArray[np.int32]:
 def slice_weights(weight: NDArray[np.floating], plan: SlicePlan) -> NDArray[np.float64]:
     """Cut a weight tensor into rows: float64 [K, slices, rows, 3], zeros as padding.
 
-    For both kinds storage order is the tensor's own order (C outermost), so that the cut is a reshape with padding at the end.
+    For both kinds the rows keep the tensor's own order (C outermost): the cut is a reshape with padding at the end.
     """
     padded = np.zeros((plan.filters, plan.slices * plan.rows * BASIS_SIZE), dtype=np.float64)
     padded[:, : plan.weights_per_filter] = weight.reshape(plan.filters, -1)

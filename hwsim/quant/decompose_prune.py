@@ -1,4 +1,4 @@
-"""Structured pruning of kernel rows ahead of the decomposition: a zero row of W is a zero row of Ce, stored as one index bit."""
+"""Structured pruning of kernel rows before the decomposition: a zero row of W is a zero row of Ce, stored as one bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def prune_rows(weight: NDArray[np.floating], ratio: float, group: int = PRUNE_GR
     """Zero the kernel rows of least L1 norm, the same rows in every ``group`` neighbouring output filters.
 
     A row is a (channel, kernel row) of a k x k kernel; of a 1x1 kernel or a fully connected layer it is three neighbouring
-    channels, the row of the decomposition. In each group ``floor(ratio * rows)`` rows are zeroed; of equal norms the first goes.
+    channels, the row of the decomposition. In each group ``floor(ratio * rows)`` rows are zeroed; of equal norms the first
+    goes. Dense layers (5x5, 7x7) may be pruned too, but have no row index: their zeros are stored.
 
     Parameters
     ----------

@@ -1,15 +1,20 @@
 """Kernels of the decomposition W = Ce B: the alternating fit of every slice, and the integer rebuild.
 
-Within a slice the coefficients are kept normalised: column j of Ce is ``top_j * q_j`` with q in {0, +-1, +-1/2, .. +-1/64} and
-``top_j`` a power of two that is folded into the basis row j. The Gram matrix of q is therefore exact: 4096 q'q is an integer
-matrix, at most 192 rows keep its determinant below 2^60, and whether it is singular is decided exactly.
+Within a slice the coefficients are kept normalised: column j of Ce is ``top_j * q_j`` with q in {0, +-1, +-1/2, .. +-1/64}
+and ``top_j`` a power of two that is folded into row j of the basis. The Gram matrix of q is therefore exact: 4096 q'q is an
+integer matrix, at most 192 rows keep its determinant below 2^60, and whether it is singular is decided exactly.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwsim.core.jit import kernel
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.int8]
 
 HALF_MANTISSA = np.int64((1 << 51) - 1)  # IEEE double: carries into the exponent iff the mantissa exceeds 1.5
 EXPONENT_MASK = np.int64(0x7FF0000000000000)  # IEEE double: exponent field; mantissa cleared = power of two
@@ -20,7 +25,9 @@ RCOND = 1e-9  # singular values of B below RCOND * largest count as zero
 
 
 @kernel
-def quantize_columns(values, rows, limit, scratch, bits, quantized, tops):
+def quantize_columns(
+    values: Floats, rows: int, limit: float, scratch: Floats, bits: Ints, quantized: Floats, tops: Floats
+) -> float:
     """Quantize the columns of Ce to signed powers of two in a window of seven exponents.
 
     Parameters
@@ -72,8 +79,8 @@ def quantize_columns(values, rows, limit, scratch, bits, quantized, tops):
 
 
 @kernel
-def invert_gram(gram, inverse):
-    """Write the Moore-Penrose inverse of a Gram matrix (float64 [3, 3], multiples of 1/4096) of normalised coefficients.
+def invert_gram(gram: Floats, inverse: Floats) -> None:
+    """Write the Moore-Penrose inverse of the Gram matrix of normalised coefficients (float64 [3, 3], multiples of 1/4096).
 
     Full rank: Cramer's rule on exact integers. Rank 2: G+ = G (tI - G)^2 / m^2 with t the trace and m the sum of the
     principal minors (Cayley-Hamilton). Rank 1: G / t^2.
@@ -98,7 +105,7 @@ def invert_gram(gram, inverse):
 
 
 @kernel
-def invert_deficient(gram, minors, inverse):
+def invert_deficient(gram: Floats, minors: float, inverse: Floats) -> None:
     """Write the Moore-Penrose inverse of a symmetric 3x3 matrix of rank 2 (``minors`` > 0), 1 or 0."""
     trace = gram[0, 0] + gram[1, 1] + gram[2, 2]
     for j in range(3):
@@ -118,20 +125,18 @@ def invert_deficient(gram, minors, inverse):
 
 
 @kernel
-def invert_basis(basis, work, inverse):
-    """Write the Moore-Penrose inverse of the basis (float64 [3, 3]); ``work`` is float64 [2, 3, 3] work space.
+def invert_basis(basis: Floats, scaled: Floats, gram: Floats, inverse: Floats) -> None:
+    """Write the Moore-Penrose inverse of the basis ; all arrays are float64 [3, 3], ``scaled`` and ``gram`` are work space.
 
-    With singular values s1 >= s2 >= s3: |det| = s1 s2 s3, the adjugate's norm is about s1 s2 and the trace of BB' about s1^2, so
-    that s3 / s1 and s2 / s1 are estimated within a factor of 3 without an eigenvalue solver.
+    With singular values s1 >= s2 >= s3: |det| = s1 s2 s3, the adjugate's norm is about s1 s2 and the trace of BB' about s1^2,
+    so that s3 / s1 and s2 / s1 are estimated within a factor of 3 without an eigenvalue solver.
     """
     largest = 0.0
     for j in range(3):
         for k in range(3):
             largest = max(largest, abs(basis[j, k]))
-    if not largest > 0.0:
-        inverse[:, :] = 0.0
-        return
-    b, gram = work[0], work[1]
+    largest = largest if largest > 0.0 else 1.0
+    b = scaled
     norm = 0.0
     for j in range(3):
         for k in range(3):
@@ -161,8 +166,10 @@ def invert_basis(basis, work, inverse):
 
 
 @kernel
-def fit_basis(target, quantized, rows, gram, inverse, projected, basis):
-    """Least squares for the basis on normalised coefficients: basis[j, k] (float64 [3, 3]) of min |target - q basis|."""
+def fit_basis(
+    target: Floats, quantized: Floats, rows: int, gram: Floats, inverse: Floats, projected: Floats, basis: Floats
+) -> None:
+    """Least squares for the basis on normalised coefficients: basis (float64 [3, 3]) of min |target - q basis|."""
     for j in range(3):
         total_0, total_1, total_2 = 0.0, 0.0, 0.0
         for i in range(rows):
@@ -193,7 +200,9 @@ def fit_basis(target, quantized, rows, gram, inverse, projected, basis):
 
 
 @kernel
-def fit_coefficients(target, rows, inverse, threshold, row_threshold, values):
+def fit_coefficients(
+    target: Floats, rows: int, inverse: Floats, threshold: float, row_threshold: float, values: Floats
+) -> None:
     """Least squares for Ce = target inverse (float64 [3, rows]), then the row and the element threshold."""
     for j in range(3):
         x, y, z = inverse[0, j], inverse[1, j], inverse[2, j]
@@ -211,18 +220,28 @@ def fit_coefficients(target, rows, inverse, threshold, row_threshold, values):
 
 
 @kernel
-def encode_columns(quantized, rows, scratch, bits, codes):
-    """Write codes (int8 [rows, 3]): 0, or sign * (7 + log2 of the normalised magnitude)."""
+def encode_columns(quantized: Floats, rows: int, scratch: Floats, bits: Ints, t: int, codes: Codes) -> None:
+    """Write codes[t] (int8 [T, rows, 3]): 0, or sign * (7 + log2 of the normalised magnitude)."""
     for j in range(3):
         for i in range(rows):
             scratch[i] = abs(quantized[j, i])
         for i in range(rows):
             code = (bits[i] >> 52) - 1023 + 7 if bits[i] != 0 else 0
-            codes[i, j] = -code if quantized[j, i] < 0.0 else code
+            codes[t, i, j] = -code if quantized[j, i] < 0.0 else code
 
 
 @kernel
-def decompose_slices(targets, threshold, row_threshold, limit, most_iterations, tolerance, codes, bases, iterations):
+def decompose_slices(
+    targets: Floats,
+    threshold: float,
+    row_threshold: float,
+    limit: float,
+    most_iterations: int,
+    tolerance: float,
+    codes: Codes,
+    bases: Floats,
+    iterations: Ints,
+) -> None:
     """Decompose every slice on its own.
 
     Parameters
@@ -254,35 +273,36 @@ def decompose_slices(targets, threshold, row_threshold, limit, most_iterations, 
     gram = np.empty((3, 3))
     inverse = np.empty((3, 3))
     projected = np.empty((3, 3))
-    work = np.empty((2, 3, 3))
+    scaled = np.empty((3, 3))
     basis = np.empty((3, 3))
     for t in range(targets.shape[0]):
-        for i in range(rows):
-            for j in range(3):
+        for j in range(3):
+            tops[j] = 0.0
+            for i in range(rows):
                 target[j, i] = targets[t, i, j]
                 values[j, i] = targets[t, i, j]
                 quantized[j, i] = 0.0
-        tops[:] = 0.0
         rounds = 0
-        change = quantize_columns(values, rows, limit, scratch, bits, quantized, tops)
         while True:
+            change = quantize_columns(values, rows, limit, scratch, bits, quantized, tops)
             fit_basis(target, quantized, rows, gram, inverse, projected, basis)
             if rounds == most_iterations or (rounds > 0 and change <= tolerance * tolerance):
                 break
             for j in range(3):  # the basis of the plain coefficients: undo the fold of the top powers
                 for k in range(3):
                     projected[j, k] = basis[j, k] / tops[j] if tops[j] > 0.0 else 0.0
-            invert_basis(projected, work, inverse)
+            invert_basis(projected, scaled, gram, inverse)
             fit_coefficients(target, rows, inverse, threshold, row_threshold, values)
-            change = quantize_columns(values, rows, limit, scratch, bits, quantized, tops)
             rounds += 1
-        encode_columns(quantized, rows, scratch, bits, codes[t])
-        bases[t] = basis
+        encode_columns(quantized, rows, scratch, bits, t, codes)
+        for j in range(3):
+            for k in range(3):
+                bases[t, j, k] = basis[j, k]
         iterations[t] = rounds
 
 
 @kernel
-def rebuild_values(codes, bases, weights):
+def rebuild_values(codes: Codes, bases: Floats, weights: Floats) -> None:
     """Fill weights (float64 [T, rows, 3]) with Ce B in floating point, from codes (int8) and float bases [T, 3, 3]."""
     values = np.zeros(15)
     for code in range(1, 8):
@@ -296,7 +316,7 @@ def rebuild_values(codes, bases, weights):
 
 
 @kernel
-def rebuild_integers(codes, bases, weights):
+def rebuild_integers(codes: Codes, bases: Codes, weights: Codes) -> None:
     """Fill weights (int8 [T, rows, 3]) as the rebuild engine does, from codes (int8) and bases (int8 [T, 3, 3])."""
     for t in range(codes.shape[0]):
         for i in range(codes.shape[1]):
@@ -309,4 +329,5 @@ def rebuild_integers(codes, bases, weights):
                         total += term << (code - 1)
                     elif code < 0:
                         total -= term << (-code - 1)
-                weights[t, i, k] = max(-128, min(127, (total + 32) >> 6))
+                rounded = (total + 32) >> 6
+                weights[t, i, k] = np.int8(max(np.int64(-128), min(np.int64(127), rounded)))
