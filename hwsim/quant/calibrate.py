@@ -1,0 +1,189 @@
+"""Post-training quantization of a network: formats of every tensor from a policy and measured ranges.
+
+The scheme
+----------
+- Weights: symmetric, per output channel (an option: per tensor), at the policy's ``w_bits``.
+- Activations: one scale per tensor. By default symmetric, signed, zero point 0: a zero activation is all zero bits,
+  which SmartDeal's Booth digits and zero-row skipping need. ``unsigned_relu`` lets tensors without negative values use unsigned
+  codes; ``activation_scheme="asymmetric"`` uses unsigned codes with a zero point.
+- Operators that only move elements, and poolings, keep their input's scale. Additions, products and concatenations have a scale
+  of their own, to which their inputs are requantized.
+- A tensor is stored at the widest ``a_bits`` of the MAC layers that read it, through whatever moves it; a MAC layer
+  whose ``a_bits`` are fewer reads it requantized (its format stands under the layer's name with ``:in`` appended).
+  What no MAC layer reads has the policy's default ``a_bits``.
+- A fused activation that does more than clamp gets the format of its argument too (the layer's name with ``:pre`` appended).
+- Biases: int32 at weight scale x input scale; a channel whose bias would pass ``2**30`` gets a larger weight scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from hwsim.core.errors import HwsimError, InputError
+from hwsim.core.layer import ADDRESS_OPS, Layer
+from hwsim.core.network import Network
+from hwsim.core.policy import Policy
+from hwsim.core.tensors import ActQuant, Array, LayerTensors, Tensors
+from hwsim.quant.uniform import QuantizedWeights, choose_activation_quant, quantize_weights
+
+PASS_THROUGH = (*(op for op in ADDRESS_OPS if op != "concat"), "maxpool", "avgpool")
+"""Operators whose output keeps its input's format."""
+INPUT = ":in"
+"""Suffix of the format in which a MAC layer reads a tensor that is stored wider."""
+PRE = ":pre"
+"""Suffix of the format of a fused activation's argument."""
+LARGEST_BIAS = 1 << 30
+"""Largest magnitude of a stored bias: half of an int32, the sum of products has the other half."""
+SCALE_LAYER_BITS = 8
+"""Bits of the multipliers of a ``scale`` layer (per channel, so nothing is lost by them)."""
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def quantize_network(
+    network: Network,
+    float_tensors: Tensors,
+    policy: Policy,
+    ranges: Ranges,
+    activation_scheme: str = "symmetric",
+    unsigned_relu: bool = False,
+    power_of_two: bool = False,
+    per_channel: bool = True,
+    clipping: str = "max",
+) -> Tensors:
+    """Quantize a float network post-training.
+
+    Parameters
+    ----------
+    network : Network
+        Its layers' order and operators decide which tensors share a scale.
+    float_tensors : Tensors
+        Float weights and biases.
+    policy : Policy
+        Bits of weights and of input activations per MAC layer.
+    ranges : mapping
+        Tensor name to its (smallest, largest) real value, from `hwsim.engine.functional.measure_ranges`.
+    activation_scheme : str
+        ``symmetric`` or ``asymmetric``.
+    unsigned_relu : bool
+        Unsigned codes for symmetric tensors without negative values.
+    power_of_two : bool
+        Scales of activations and weights rounded up to powers of two (requantization by shift alone).
+    per_channel : bool
+        Weight scales per output channel.
+    clipping : str
+        Of weights: ``max``, ``percentile`` or ``mse``.
+
+    Returns
+    -------
+    Tensors
+        Integer weights, int32 biases, a format for every tensor.
+
+    Raises
+    ------
+    HwsimError
+        A layer has no weights, or a tensor no range.
+    InputError
+        Weights or ranges are not finite.
+    """
+    policy.check(network)
+    bits = choose_tensor_bits(network, policy)
+
+    def choose(name: str, width: int) -> ActQuant:
+        if name not in ranges:
+            raise HwsimError(f"the tensor {name} has no measured range")
+        low, high = ranges[name]
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise InputError(f"tensor {name}", [f"its range {low}..{high} is not finite"])
+        return choose_activation_quant(low, high, width, activation_scheme, unsigned_relu, power_of_two)
+
+    quants = {spec.name: choose(spec.name, bits[spec.name]) for spec in network.inputs}
+    layers: dict[str, LayerTensors] = {}
+    for layer in network.layers:
+        source = quants.get(layer.inputs[0])
+        if layer.op in PASS_THROUGH and layer.activation == "none" and source is not None:
+            quants[layer.name] = source
+        elif layer.op != "softmax" or network.consumers[layer.name]:
+            quants[layer.name] = choose(layer.name, bits[layer.name])
+        if layer.name + PRE in ranges:
+            quants[layer.name + PRE] = choose(layer.name + PRE, bits[layer.name])
+        if layer.kind != "mac" and layer.op != "scale":
+            continue
+        width = SCALE_LAYER_BITS
+        if layer.kind == "mac":
+            chosen = policy.of(layer.name)
+            width = chosen.w_bits
+            if chosen.a_bits < quants[layer.inputs[0]].bits:
+                quants[layer.name + INPUT] = choose(layer.inputs[0], chosen.a_bits)
+        read = quants.get(layer.name + INPUT, quants[layer.inputs[0]])
+        layers[layer.name] = _quantize_layer(layer, float_tensors, read, width, per_channel, power_of_two, clipping)
+    origin = float_tensors.origin
+    note = f"{origin.description}; quantized post-training to {policy.short}, {activation_scheme} activations"
+    return Tensors(layers=layers, activations=quants, origin=replace(origin, description=note))
+
+
+def choose_tensor_bits(network: Network, policy: Policy) -> dict[str, int]:
+    """Return the bits of every tensor: the widest that a MAC layer wants to read, through whatever moves it.
+
+    Tensors that no MAC layer reads get the policy's default ``a_bits``.
+    """
+    bits: dict[str, int] = {}
+    for name in [*(layer.name for layer in reversed(network.layers)), *(spec.name for spec in network.inputs)]:
+        wanted = []
+        for user in network.consumers[name]:
+            layer = network.layer(user)
+            if layer.kind == "mac":
+                wanted.append(policy.of(user).a_bits)
+            elif layer.op in PASS_THROUGH or layer.op == "concat":
+                wanted.append(bits[user])
+            else:
+                wanted.append(policy.default.a_bits)
+        bits[name] = max(wanted, default=policy.default.a_bits)
+    return bits
+
+
+def _quantize_layer(
+    layer: Layer, tensors: Tensors, read: ActQuant, bits: int, per_channel: bool, power_of_two: bool, clipping: str
+) -> LayerTensors:
+    found = tensors.layers.get(layer.name)
+    if found is None:
+        raise HwsimError(f"layer {layer.name}: it has no weights")
+    if found.w_scale is not None:
+        raise HwsimError(f"layer {layer.name}: its weights are quantized already")
+    weight = found.weight.reshape(layer.out_shape[1], -1) if layer.op == "scale" else found.weight
+    try:
+        quantized = quantize_weights(weight, bits, per_channel or layer.op == "scale", clipping=clipping)
+        if found.bias is not None and not np.all(np.isfinite(found.bias)):
+            raise InputError("bias", ["it holds NaN or infinity"])
+    except InputError as error:
+        raise InputError(f"layer {layer.name}", error.problems) from error
+    bias = None if found.bias is None else found.bias.astype(np.float64)
+    scale = _choose_weight_scale(quantized, weight, bias, read.scale, power_of_two)
+    stored = quantized.stored
+    if not np.array_equal(scale, quantized.scale) and bits > 1:
+        levels = (1 << (bits - 1)) - 1
+        tail = scale.reshape(-1, *(1,) * (weight.ndim - 1))
+        stored = np.clip(np.rint(weight.astype(np.float32) / tail), -levels, levels).astype(stored.dtype)
+    if bias is not None:
+        bias = np.clip(np.rint(bias / (scale.astype(np.float64) * read.scale)), -LARGEST_BIAS, LARGEST_BIAS)
+    return LayerTensors(weight=stored, bias=None if bias is None else bias.astype(np.int32), w_scale=scale, w_bits=bits)
+
+
+def _choose_weight_scale(
+    quantized: QuantizedWeights, weight: Array, bias: npt.NDArray[np.float64] | None, read: float, power_of_two: bool
+) -> npt.NDArray[np.float32]:
+    """Return weight scales under which every bias fits; a channel of zeros takes a scale that suits its bias."""
+    scale = quantized.scale.astype(np.float64)
+    if bias is not None:
+        magnitude = np.abs(bias) if len(scale) > 1 else np.abs(bias).max(keepdims=True)
+        floor = magnitude / (read * LARGEST_BIAS)
+        dead = ~np.any(weight.reshape(len(scale), -1), axis=1) & (magnitude > 0)
+        # 2**20 steps for the bias of a channel of zeros: finer than any output of 16 bits.
+        scale = np.maximum(np.where(dead, magnitude / (read * (1 << 20)), scale), floor)
+    if power_of_two:
+        scale = np.exp2(np.ceil(np.log2(scale)))
+    return scale.astype(np.float32)
