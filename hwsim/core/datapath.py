@@ -139,6 +139,24 @@ class Datapath(ABC):
         count = size[:, 1] * size[:, 2] * size[:, 3] * self.layer.R * self.layer.S
         return count * self.workload.fmt.w_bits if self.layer.kind == "mac" else np.zeros(len(boxes), np.int64)
 
+    def largest_weight_tile(self, tiles: Int64) -> Int64:
+        """Return the stored bits of the largest weight tile of each candidate ``tiles[candidates, 6]``."""
+        return self.weight_tile_bits(Boxes(np.zeros_like(tiles), tiles))
+
+    def sum_weight_tiles(self, tiles: Int64, align: int) -> tuple[Int64, Int64]:
+        """Return moved bits of all weight tiles, each once and aligned, and of the first, for each candidate."""
+        if self.layer.kind != "mac":
+            zero = np.zeros(len(tiles), np.int64)
+            return zero, zero
+        lay, unit = self.layer, self.layer.R * self.layer.S * self.workload.fmt.w_bits
+
+        def aligned(count: Int64) -> Int64:
+            return -(-count * unit // align) * align
+
+        total = sum_over_tiles(lay.G, tiles[:, 1], lambda g: sum_over_tiles(lay.K, tiles[:, 2], lambda k: sum_over_tiles(
+            lay.C, tiles[:, C], lambda c: aligned(g * k * c))))  # fmt: skip
+        return total, aligned(tiles[:, 1] * tiles[:, 2] * tiles[:, C])
+
     def weight_storage_bits(self) -> int:
         """Return the stored bits of all weights of the layer."""
         return self.layer.weights * self.workload.fmt.w_bits

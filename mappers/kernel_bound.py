@@ -1,0 +1,243 @@
+"""Kernel of the mapper: traffic and an admissible lower bound of the cycles of many candidate mappings at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwsim.core.jit import kernel
+from hwsim.engine.kernel_lower import span
+
+
+@kernel
+def input_span(lo, hi, stride, pad, dilation, window, size, windowed):
+    """Return first and one past last stored row (or column) that outputs ``lo:hi`` read."""
+    if windowed == 0:
+        return (lo, hi) if size > 1 else (0, 1)
+    first = min(max(lo * stride - pad, 0), size)
+    last = min(max((hi - 1) * stride - pad + dilation * (window - 1) + 1, first), size)
+    return first, last
+
+
+@kernel
+def sum_rows(tile, extent, stride, pad, dilation, window, size, windowed):
+    """Return sum, first and largest number of stored rows over the tiles of P."""
+    total, first, largest = 0, 0, 0
+    lo = 0
+    while lo < extent:
+        a, b = input_span(lo, min(lo + tile, extent), stride, pad, dilation, window, size, windowed)
+        total += b - a
+        if lo == 0:
+            first = b - a
+        largest = max(largest, b - a)
+        lo += tile
+    return total, first, largest
+
+
+@kernel
+def sum_columns(tile, extent, stride, pad, dilation, window, size, windowed, bits, align):
+    """Return sum, first and largest moved bits of a row segment over the tiles of Q."""
+    total, first, largest = 0, 0, 0
+    lo = 0
+    while lo < extent:
+        a, b = input_span(lo, min(lo + tile, extent), stride, pad, dilation, window, size, windowed)
+        moved = span(a, b - a, bits, align) if b > a else 0
+        total += moved
+        if lo == 0:
+            first = moved
+        largest = max(largest, moved)
+        lo += tile
+    return total, first, largest
+
+
+@kernel
+def sum_vector(tile_outer, outer, tile_inner, inner, bits, align):
+    """Return sum, first and largest moved bits of channel segments of a tensor stored as one row.
+
+    Channels are outer * inner (groups times channels of a group); either the inner tile is whole or the outer tile is 1.
+    """
+    total, first, largest = 0, 0, 0
+    g = 0
+    while g < outer:
+        g1 = min(g + tile_outer, outer)
+        c = 0
+        while c < inner:
+            c1 = min(c + tile_inner, inner)
+            lo = g * inner + c
+            moved = span(lo, (g1 - g) * (c1 - c), bits, align)
+            total += moved
+            if g == 0 and c == 0:
+                first = moved
+            largest = max(largest, moved)
+            c += tile_inner
+        g += tile_outer
+    return total, first, largest
+
+
+@kernel
+def measure_operand(t, dims, window, operand, align):
+    """Return total, first and largest moved bits over the tiles of an input operand, each tile once."""
+    rows, row0, row_max = sum_rows(t[4], dims[4], window[2], window[4], window[6], window[0], operand[2], window[8])
+    images = dims[0] if operand[0] > 1 else -(-dims[0] // t[0])
+    image0 = t[0] if operand[0] > 1 else 1
+    if operand[2] == 1 and operand[3] == 1:
+        outer, inner = (dims[1], dims[3]) if operand[1] > 1 else (1, 1)
+        v, v0, v_max = sum_vector(min(t[1], outer), outer, min(t[3], inner), inner, operand[4], align)
+        steps = -(-dims[4] // t[4]) * -(-dims[5] // t[5])
+        if operand[1] == 1:
+            steps *= -(-dims[1] // t[1]) * -(-dims[3] // t[3])
+        return v * images * steps, v0 * image0, v_max * image0
+    cols, col0, col_max = sum_columns(
+        t[5], dims[5], window[3], window[5], window[7], window[1], operand[3], window[8], operand[4], align
+    )
+    if operand[1] == 1:
+        channels = -(-dims[1] // t[1]) * -(-dims[3] // t[3])
+        return rows * cols * images * channels, row0 * col0 * image0, row_max * col_max * image0
+    area = t[1] * t[3]
+    return rows * cols * images * dims[1] * dims[3], row0 * col0 * image0 * area, row_max * col_max * image0 * area
+
+
+@kernel
+def measure_output(t, dims, out, align):
+    """Return total and last moved bits over the tiles of the output."""
+    whole = dims[1] * dims[2]
+    if out[2] == 1 and out[3] == 1:
+        v, _, _ = sum_vector(t[1], dims[1], t[2], dims[2], out[4], align)
+        g0, k0 = (dims[1] - 1) // t[1] * t[1], (dims[2] - 1) // t[2] * t[2]
+        n0 = (dims[0] - 1) // t[0] * t[0]
+        last = span(g0 * dims[2] + k0, (dims[1] - g0) * (dims[2] - k0), out[4], align)
+        return v * dims[0], last * (dims[0] - n0)
+    cols, lo, seg = 0, 0, 0
+    while lo < dims[5]:
+        seg = span(lo, min(t[5], dims[5] - lo), out[4], align)
+        cols += seg
+        lo += t[5]
+    last = seg
+    for d in (0, 1, 2, 4):
+        last *= dims[d] - (dims[d] - 1) // t[d] * t[d]
+    return cols * dims[4] * whole * dims[0], last
+
+
+@kernel
+def check_tiles(tiles, w_largest, dims, window, operands, banks, psum_bits, align, fits):
+    """Say which tilings fit the banks.
+
+    Parameters
+    ----------
+    tiles : int64 [candidates, 6]
+    w_largest : int64 [candidates]
+        Bits of the largest weight tile, alignment included.
+    banks : int64 [3]
+        Bits of a bank of wbuf, ibuf, obuf.
+    fits : int64 [candidates, 4], filled
+        Demand on wbuf, ibuf, obuf in bits, and 1 where all three fit.
+    """
+    for i in range(tiles.shape[0]):
+        t = tiles[i]
+        demand = 0
+        for o in range(operands.shape[0]):
+            _, _, largest = measure_operand(t, dims, window, operands[o], align)
+            demand += largest
+        psum = t[0] * t[1] * t[2] * t[4] * t[5] * psum_bits
+        psum = -(-psum // align) * align
+        fits[i, 0], fits[i, 1], fits[i, 2] = w_largest[i], demand, psum
+        fits[i, 3] = 1 if w_largest[i] <= banks[0] and demand <= banks[1] and psum <= banks[2] else 0
+
+
+@kernel
+def count_loads(order, counts, relevant):
+    """Return how often tiles are loaded and how often each is loaded anew, for a tensor that depends on ``relevant`` loops."""
+    innermost = -1
+    for level in range(3):
+        if relevant[order[level]] == 1 and counts[order[level]] > 1:
+            innermost = level
+    loads, again = 1, 1
+    for level in range(innermost + 1):
+        loads *= counts[order[level]]
+        if relevant[order[level]] == 0:
+            again *= counts[order[level]]
+    return loads, again
+
+
+@kernel
+def bound_cycles(tiles, orders, w_sum, w_first, exec_busy, exec_first, exec_last, tail, dims, window, operands, out,
+                 scalars, traffic, cycles):  # fmt: skip
+    """Fill the traffic and a lower bound of the cycles of every tiling in every order.
+
+    The bound is the largest of: first loads, then all exec work, then the last store; all of a load queue's work, then the
+    last tile and its store; the first tile, then all stores; all beats through each port. Each is a chain of things that
+    the shell cannot overlap, so no Program of this mapping ends earlier.
+
+    Parameters
+    ----------
+    tiles : int64 [candidates, 6]
+    orders : int64 [orders, 3]
+        0 = M, 1 = K, 2 = C, outer to inner.
+    w_sum, w_first : int64 [candidates]
+        Moved bits of all weight tiles, each once, and of the first one.
+    exec_busy, exec_first, exec_last, tail : int64 [candidates]
+        Cycles of all tiles, of the first, of the last; tail of the last.
+    scalars : int64 [8]
+        align, psum_bits, store_lanes, port bits, latency, issue, 1 for a port per operand, 1 where stores are posted.
+    traffic : int64 [candidates, orders, 5], filled
+        Bits of weights read, inputs read, outputs written, partial sums written, partial sums read.
+    cycles : int64 [candidates, orders], filled
+    """
+    align, psum_bits, lanes, port = scalars[0], scalars[1], scalars[2], scalars[3]
+    latency, issue, split = scalars[4], scalars[5], scalars[6]
+    uses = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]], np.int64)
+    counts = np.zeros(3, np.int64)
+    for i in range(tiles.shape[0]):
+        t = tiles[i]
+        groups = -(-dims[1] // t[1])
+        counts[0] = -(-dims[0] // t[0]) * -(-dims[4] // t[4]) * -(-dims[5] // t[5])
+        counts[1] = -(-dims[2] // t[2])
+        counts[2] = -(-dims[3] // t[3])
+        steps = groups * counts[0] * counts[1] * counts[2]
+        i_once, i_first = 0, 0
+        for o in range(operands.shape[0]):
+            total, first, _ = measure_operand(t, dims, window, operands[o], align)
+            i_once += total
+            i_first += first
+        out_bits, out_last = measure_output(t, dims, out, align)
+        elements = dims[0] * dims[1] * dims[2] * dims[4] * dims[5]
+        last_elements = 1
+        for d in (0, 1, 2, 4, 5):
+            last_elements *= dims[d] - (dims[d] - 1) // t[d] * t[d]
+        last_store = issue + max(-(-out_last // port), -(-last_elements // lanes))
+        w_beats = -(-w_first[i] // port)
+        i_beats = -(-i_first // port)
+        loads_first = operands.shape[0]
+        start_i = loads_first * (issue + latency) + i_beats
+        start_w = issue + latency + w_beats if window[9] == 1 else 0
+        start = start_i + start_w if split == 0 else max(start_i, start_w)
+        for s in range(orders.shape[0]):
+            order = orders[s]
+            w_loads, w_again = count_loads(order, counts, uses[0])
+            i_loads, i_again = count_loads(order, counts, uses[1])
+            o_visits, o_again = count_loads(order, counts, uses[2])
+            spills = o_again > 1
+            psum_words = -(-elements * psum_bits // align) * align if spills else 0
+            traffic[i, s, 0] = w_sum[i] * w_again
+            traffic[i, s, 1] = i_once * i_again
+            traffic[i, s, 2] = out_bits
+            traffic[i, s, 3] = psum_words * (o_again - 1)
+            traffic[i, s, 4] = psum_words * (o_again - 1)
+            chain_exec = start + exec_busy[i] + steps * issue + tail[i] + last_store
+            n_i = groups * i_loads * operands.shape[0]
+            n_w = groups * w_loads if window[9] == 1 else 0
+            n_o = groups * o_visits
+            n_p = n_o if spills else 0
+            re_reads = n_o - n_o // o_again if spills else 0
+            time_i = n_i * (issue + latency) + traffic[i, s, 1] // port
+            time_i += n_p * issue + re_reads * latency + traffic[i, s, 4] // port
+            time_w = n_w * (issue + latency) + traffic[i, s, 0] // port
+            queue_end = issue + exec_last[i] + tail[i] + last_store
+            chain_load = (time_i + time_w if split == 0 else max(time_i, time_w)) + queue_end
+            stores = (0 if scalars[7] == 1 else n_o * issue) + (traffic[i, s, 2] + traffic[i, s, 3]) // port
+            chain_store = start + issue + exec_first[i] + stores
+            beats_o = (traffic[i, s, 2] + traffic[i, s, 3] + traffic[i, s, 4]) // port
+            if split == 0:
+                beats = beats_o + (traffic[i, s, 0] + traffic[i, s, 1]) // port
+            else:
+                beats = max(beats_o, traffic[i, s, 0] // port, traffic[i, s, 1] // port)
+            cycles[i, s] = max(chain_exec, chain_load, chain_store, beats + issue)
