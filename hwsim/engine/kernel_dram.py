@@ -13,6 +13,8 @@ interleaves them with other events is causal and deterministic. A step at ``t`` 
    open row and either no younger one hits it or ``hit_cap`` columns were served since the activation. Among the
    candidates whose timing constraints hold at ``t`` the banks take turns, beginning behind the last one served (bank
    number = rank, bank group, bank); within a bank the older goes first. Each row stays open until then (open page).
+   Past ``hit_cap`` the younger hits still compete with the precharge, which each of them delays by tRTP or tWR: a row
+   that is streamed is not torn, and a miss waits at most for the bursts that hit the row.
 2. Transfer. At most one burst moves to its bank's queue: the oldest that finds a place there, of the reads, or, while
    draining, of the writes. It can be served from ``t + 1``. A drain begins when the write buffer is full, or when no
    bank queue holds a burst and more than ``write_low`` writes or no reads wait; it ends when as many writes as waited
