@@ -8,7 +8,8 @@ Every method appends one layer, named by its first argument behind the tensor, a
     z = net.add((x2, y), "add", activation="relu")
     network = net.finish()
 
-``padding`` of a convolution or pooling is a number (all four sides), four numbers (top, left, bottom, right) or ``SAME``.
+``padding`` of a convolution or pooling is a number (all four sides), four numbers (top, left, bottom, right) or
+``SAME``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Tensors drawn from declared distributions, for networks without weights and runs without an image.
 
-They make timing and data-dependent models run; they say nothing of accuracy, and their ``Origin`` says so in every report.
+They make timing and data-dependent models run; they say nothing of accuracy, and their ``Origin`` says so in every
+report.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from hwsim.core.check import require_int
 from hwsim.core.layer import Layer
 from hwsim.core.network import Network
 from hwsim.core.tensors import LayerTensors, Origin, Tensors
 
 WEIGHT_DISTRIBUTION = "He normal N(0, 2/fan_in), zero biases"
-"""He et al., "Delving deep into rectifiers", ICCV'15, equation 10: keeps the variance of ReLU layers; fan_in = C R S."""
+"""He et al., "Delving deep into rectifiers", ICCV'15, equation 10; fan_in = C R S."""
 INPUT_DISTRIBUTION = "Gaussian random field, amplitude 1/frequency, channels correlated 0.9, zero mean, unit variance"
-"""Amplitude spectrum of natural images: Field, J. Opt. Soc. Am. A 4(12), 1987. The channels' correlation is unverified."""
+"""Amplitude spectrum of natural images: Field, J. Opt. Soc. Am. A 4(12), 1987; the channels' correlation is
+unverified."""
 VECTOR_DISTRIBUTION = "standard normal"
 """Of an input without height and width."""
 
@@ -103,6 +106,7 @@ def _zeros(size: int) -> npt.NDArray[np.float32]:
 
 def _make_generator(seed: int, name: str) -> np.random.Generator:
     """Return a generator that depends on seed and name alone, on every machine (unlike Python's ``hash``)."""
+    require_int("seed", seed, 0)
     digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
     words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words])))

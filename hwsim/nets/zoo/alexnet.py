@@ -7,7 +7,7 @@ from hwsim.nets.registry import NetEntry
 
 
 def _lay_grouped(net: NetBuilder) -> None:
-    """Lay the net of the paper, named as in Caffe's bvlc_alexnet: normalization before pooling, conv2, 4 and 5 in two groups."""
+    """Lay the paper's net, named as in Caffe's bvlc_alexnet: normalization before pooling, three layers in groups."""
     x = net.input((3, 227, 227))
     x = net.conv(x, "conv1", 96, 11, stride=4, activation="relu")
     x = net.lrn(x, "norm1", size=5, alpha=1e-4, beta=0.75, bias=1.0)

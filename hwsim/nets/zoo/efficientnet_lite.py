@@ -8,7 +8,7 @@ from __future__ import annotations
 from hwsim.nets.builder import SAME, NetBuilder
 from hwsim.nets.registry import NetEntry
 
-# Expansion, kernel, stride of the first, output channels, repeats: EfficientNet-B0's stages (arXiv 1905.11946, table 1).
+# Expansion, kernel, stride of the first, output channels, repeats: EfficientNet-B0's stages, arXiv 1905.11946.
 _STAGES = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),

@@ -1,4 +1,4 @@
-"""The four networks of MLPerf Tiny v1: layers named as Keras names them in mlcommons/tiny's training scripts, SAME padding."""
+"""The four networks of MLPerf Tiny: layers named as Keras names them in mlcommons/tiny's scripts, SAME padding."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _lay_ds_cnn(net: NetBuilder) -> None:
     net.softmax(net.fc(x, "dense", 12), "softmax")
 
 
-# Output channels of the pointwise and stride of the depthwise convolution (vww_model.py): MobileNetV1 at a quarter width.
+# Output channels of the pointwise and stride of the depthwise convolution (vww_model.py).
 _VWW_BLOCKS = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *((128, 1),) * 5, (256, 2), (256, 1))
 
 

@@ -1,4 +1,4 @@
-"""MobileNetV1 1.0, names as in TensorFlow-Slim's ``mobilenet_v1.py`` (SAME padding, ReLU6, the classifier a 1x1 convolution)."""
+"""MobileNetV1 1.0, names as in TensorFlow-Slim: SAME padding, ReLU6, the classifier a 1x1 convolution."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ NETWORKS = (
     NetEntry(
         name="resnet164_cifar10",
         title="ResNet-164, pre-activation bottlenecks, CIFAR-10 32x32",
-        source="He et al., ECCV'16, arXiv 1603.05027; shortcuts as in Eric-mingjie/network-slimming (MIT), models/preresnet.py",
+        source="He et al., ECCV'16, arXiv 1603.05027; shortcuts as in Eric-mingjie/network-slimming (MIT)",
         lay=partial(_lay_preact, blocks=18),
         aliases=("resnet164",),
     ),

@@ -1,4 +1,4 @@
-"""VGG for ImageNet (names as in torchvision's state dict) and for CIFAR-10 with one fully connected layer, and VGG-small.
+"""VGG for ImageNet (names as in torchvision's state dict), for CIFAR-10 with one fully connected layer, VGG-small.
 
 The CIFAR-10 nets number their modules with a batch normalization behind each convolution (kuangliu/pytorch-cifar),
 so that its state dict's normalizations fold by position.
