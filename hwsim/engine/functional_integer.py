@@ -16,15 +16,19 @@ other formats  x' (concat inputs, a tensor stored again in another format)      
 Ratios are float32, computed in ONNX Runtime's order, in every mode but ``tflite`` (float64, its own rules). Activations that only
 clamp clamp the stored integer; others are a table over all stored values, computed in float64 and rounded half to even.
 
-Where ONNX Runtime does not compute an integer accumulator, mode ``float`` follows its arithmetic: an addition is
-``fma(b, r_b, fma(a, r_a, fixed))`` in float32 with ``fixed = z_y - (r_a z_a + r_b z_b)``, rounded half to even (the kernel of
-machines with AVX2), a product is ``fl(fl(a' b') r) + z_y`` in float32, and a change of format is ``fl(fl(x' s_x) / s_y)``.
+Where ONNX Runtime does not compute an integer accumulator, mode ``float`` follows its float32 arithmetic:
+
+- An addition is ``fma(a, r_a, fma(b, r_b, fixed))`` with ``fixed = z_y - fma(r_a, z_a, fl(r_b z_b))``, rounded half to even: its kernel
+  for x86 with AVX2. ``fma`` rounds once, ``fl`` rounds to float32; the zero point is inside what is rounded, so that a tie goes to the
+  even *stored* integer, while mode ``mulshift`` rounds before it adds the zero point.
+- A product is ``fl(fl(a' b') r + z_y)``, rounded half to even.
+- A change of format is ``fl(fl(x' s_x) / s_y)``, rounded half to even, then the zero point.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -285,13 +289,25 @@ def _clamp(stored: Array, limits: tuple[float, float], quant: ActQuant) -> Array
     return np.clip(stored, low, high)
 
 
-def _add_float(inputs: list[Array], quants: list[ActQuant], ratios: list[Array], out: ActQuant) -> Array:
-    """Add as ONNX Runtime's QLinearAdd does: fused multiply-adds in float32, the zero points folded into one constant."""
-    offset = sum((r * np.float32(q.zero_point) for r, q in zip(ratios, quants, strict=True)), start=np.float32(0))
+def _fuse_multiply_add(x: npt.ArrayLike, ratio: Array, addend: Array) -> Array:
+    """Return ``x * ratio + addend`` in float32 with one rounding, as a fused multiply-add does.
+
+    In float64 the product of an integer of up to 16 bits and a float32 is exact, and so is the sum unless the two differ by more
+    than 2**12 in magnitude.
+    """
+    total = np.asarray(x, np.float64) * np.float64(ratio) + np.asarray(addend, np.float64)
+    return np.asarray(total, np.float32)
+
+
+def _add_float(inputs: list[Array], quants: list[ActQuant], ratios: Sequence[Array], out: ActQuant) -> Array:
+    """Add as ONNX Runtime's QLinearAdd does on x86 with AVX2, in float32, from the last input to the first."""
+    pairs = list(zip(ratios, quants, strict=True))[::-1]
+    offset: Array = pairs[0][0] * np.float32(pairs[0][1].zero_point)
+    for ratio, quant in pairs[1:]:
+        offset = _fuse_multiply_add(quant.zero_point, ratio, offset)
     total: Array = np.float32(out.zero_point) - np.asarray(offset, np.float32)
-    for x, ratio in zip(inputs, ratios, strict=True):
-        # In float64 the product is exact and the sum nearly so: one rounding to float32, as a fused multiply-add does.
-        total = (x.astype(np.float64) * np.float64(ratio) + total.astype(np.float64)).astype(np.float32)
+    for x, ratio in zip(inputs[::-1], ratios[::-1], strict=True):
+        total = _fuse_multiply_add(x, ratio, total)
     return np.clip(np.rint(total), out.low, out.high)
 
 
