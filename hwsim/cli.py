@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         _debug()
         text = " ".join(str(error).split())
-        return _complain(f"internal error: {type(error).__name__}: {text} (a bug; HWSIM_DEBUG=1 shows the traceback)", 1)
+        return _complain(
+            f"internal error: {type(error).__name__}: {text} (a bug; HWSIM_DEBUG=1 shows the traceback)", 1
+        )
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -1,0 +1,178 @@
+"""Options that several commands share, and what they mean. Only light imports at the top: `hwsim --help` reads this."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hwsim.commands._progress import Progress
+    from hwsim.core.arch import Arch
+    from hwsim.core.network import Network
+    from hwsim.core.program import LayerTrace
+    from hwsim.core.report import Report
+    from hwsim.core.tensors import Tensors
+
+
+def add_arch_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add what chooses an architecture."""
+    group = parser.add_argument_group("architecture")
+    if several:
+        group.add_argument(
+            "--arch", required=True, metavar="A,B", help="architectures, NAME or NAME:PRESET, joined by commas"
+        )
+    else:
+        group.add_argument("--arch", metavar="NAME", help="architecture, NAME or NAME:PRESET (default: systolic)")
+        group.add_argument(
+            "--config", metavar="FILE", help="architecture from a TOML file (see hwsim show arch NAME --toml)"
+        )
+    group.add_argument("--preset", metavar="NAME", help="preset of the architecture (default: its own)")
+    group.add_argument(
+        "--memory", metavar="NAME", help="memory: flat, lpddr4-3200, ddr4-2400 or hbm2 (default: the preset's)"
+    )
+    group.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override a field, e.g. --set rows=16",
+    )
+
+
+def add_net_options(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses a network, its formats and how it is mapped and priced."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--net", required=True, metavar="NAME", help="a network of hwsim list, or a file (.onnx, .tflite)"
+    )
+    group.add_argument(
+        "--weights",
+        metavar="SOURCE",
+        help="pretrained, synthetic, or a file (.onnx, .pth) (default: the file's own, else synthetic)",
+    )
+    group.add_argument(
+        "--policy", default="w8a8", metavar="TEXT", help="bits, e.g. w4a8 or w4a8,conv1=w8a8 (default: w8a8)"
+    )
+    group.add_argument("--batch", type=_read_positive, default=1, metavar="N", help="images of one pass (default: 1)")
+    group.add_argument(
+        "--image", metavar="FILE", help="input image for data-dependent cycles (.npy, or .png/.jpg with pillow)"
+    )
+    group.add_argument(
+        "--seed", type=_read_natural, default=0, metavar="N", help="seed of everything drawn (default: 0)"
+    )
+    costs = parser.add_argument_group("mapping and energy")
+    costs.add_argument(
+        "--objective",
+        choices=("cycles", "energy", "edp"),
+        default="cycles",
+        help="what the mapper minimizes (default: cycles)",
+    )
+    costs.add_argument("--energy-table", metavar="NAME", help="energy table (default: the preset's)")
+
+
+def _read_positive(text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= value <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to 4096")
+    return value
+
+
+def _read_natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
+    return int(text)
+
+
+def choose_arch(args: argparse.Namespace, name: str | None = None) -> Arch:
+    """Return the architecture that the options describe: preset or file, then memory, then fields.
+
+    Raises
+    ------
+    SpecError, UnknownName, InputError
+    """
+    from hwsim.archs.overrides import arch_from_toml, choose_memory, override, parse_settings
+    from hwsim.archs.registry import find_arch
+    from hwsim.core.errors import SpecError
+
+    config = getattr(args, "config", None)
+    if config and (name or args.arch or args.preset):
+        raise SpecError("--config", config, "no --arch and no --preset beside it", "the file names them")
+    arch = arch_from_toml(config) if config else find_arch(name or args.arch or "systolic", args.preset)
+    if args.memory:
+        arch = choose_memory(arch, args.memory)
+    return override(arch, parse_settings(args.settings)) if args.settings else arch
+
+
+def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None]:
+    """Return the network and its tensors, None where the pipeline is to draw them.
+
+    Raises
+    ------
+    UnknownName, InputError, MissingExtra
+    """
+    from hwsim.nets.load import load_network
+
+    loaded = load_network(args.net, args.batch)
+    network, tensors = loaded.network, loaded.tensors
+    if args.weights == "synthetic":
+        return network, None
+    if args.weights == "pretrained":
+        from hwsim.nets.pretrained import load_pretrained
+
+        return network, read_tensors(load_pretrained(network.name))
+    if args.weights:
+        from hwsim.nets.weights import load_weights
+
+        return network, load_weights(network, args.weights)
+    return network, tensors
+
+
+def read_tensors(found: Any) -> Any:
+    """Return the tensors of what a loader gave: tensors, or a value that holds them."""
+    return getattr(found, "tensors", found)
+
+
+def run_simulation(args: argparse.Namespace, arch: Arch, progress: Progress | None = None) -> Report:
+    """Simulate what the options describe on ``arch``."""
+    from hwsim.pipeline import simulate
+
+    return simulate(**_collect(args, arch, progress))
+
+
+def run_traced(
+    args: argparse.Namespace, arch: Arch, progress: Progress | None = None
+) -> tuple[Report, tuple[LayerTrace, ...]]:
+    """Simulate and keep every layer's Program and timeline."""
+    from hwsim.pipeline import simulate_traced
+
+    return simulate_traced(**_collect(args, arch, progress))
+
+
+def _collect(args: argparse.Namespace, arch: Arch, progress: Progress | None) -> dict[str, Any]:
+    from hwsim.core.policy import parse_policy
+
+    policy = parse_policy(args.policy)
+    if args.energy_table:
+        from energy_models import load_table
+
+        load_table(args.energy_table)
+    network, tensors = choose_network(args)
+    policy.check(network)
+    image = None
+    if args.image:
+        from hwsim.commands._image import read_image
+
+        image = read_image(args.image, network)
+    return {
+        "network": network,
+        "arch": arch,
+        "policy": policy,
+        "batch": args.batch,
+        "tensors": tensors,
+        "image": image,
+        "objective": args.objective,
+        "energy_table": args.energy_table,
+        "seed": args.seed,
+        "progress": progress,
+    }
