@@ -196,15 +196,13 @@ def _freeze_layer(draft: Draft, sketch: Sketch) -> Layer:
 
 
 def _freeze_tensors(sketch: Sketch, layers: tuple[Layer, ...], origin: Origin) -> Tensors | None:
-    """Collect weights; None when a MAC layer's weights are one repeated number, or absent: they are no network's."""
+    """Collect weights; None when a MAC layer's weights are one repeated number: those are no network's."""
     macs = [draft for draft in sketch.drafts.values() if draft.is_mac]
     filled = [draft.name for draft in macs if draft.filled]
     if filled:
         sketch.note(
             "weights are one repeated number, so the file counts as a topology without weights", f"{len(filled)} layers"
         )
-        return None
-    if not macs:
         return None
     held: dict[str, LayerTensors] = {}
     for draft in sketch.drafts.values():

@@ -43,7 +43,7 @@ def _pairs(sketch: Sketch, wanted: Callable[[Draft], bool]) -> Iterator[tuple[Dr
         if len(users[producer.name]) == 1:
             yield producer, draft
             if draft.name not in sketch.drafts:  # merged: what read the consumer now reads the producer
-                users[producer.name] = [user for user in users[draft.name]]
+                users[producer.name] = list(users[draft.name])
 
 
 def _merge(sketch: Sketch, producer: Draft, consumer: Draft) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from hwsim.core.layer import Attr
@@ -50,7 +52,7 @@ def convert_reshape(walk: Walk, node: Node, ins: Ins) -> Act:
         axis = axis + len(x.shape) if axis < 0 else axis
         if not 0 <= axis <= len(x.shape):
             raise Problem(f"has the axis {axis} for a tensor of rank {len(x.shape)}")
-        shape = (count_elements(x.shape[:axis]), count_elements(x.shape[axis:]))
+        shape: tuple[int, ...] = (count_elements(x.shape[:axis]), count_elements(x.shape[axis:]))
     elif node.op == "Reshape":
         if len(ins) > 1 and not isinstance(ins[1], Const):
             raise Unpriced("its shape is computed at run time")
@@ -136,7 +138,7 @@ def convert_split(walk: Walk, node: Node, ins: Ins) -> list[Act]:
     if len(parts) != len(node.outputs) or sum(parts) != x.shape[axis] or min(parts, default=0) < 1:
         raise Problem(f"splits {x.shape[axis]} elements into {list(parts)[:8]}")
     starts = np.cumsum((0, *parts)).tolist()
-    return [_cut(walk, node, x, axis, (a, b, 1)) for a, b in zip(starts, starts[1:], strict=False)]
+    return [_cut(walk, node, x, axis, (a, b, 1)) for a, b in itertools.pairwise(starts)]
 
 
 def convert_gather(walk: Walk, node: Node, ins: Ins) -> Act:
