@@ -205,7 +205,12 @@ def parse_table(text: str, name: str, source: str) -> EnergyTable:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(source, [str(error)]) from None
-    problems: list[str] = []
+    problems = [f"{key}: expected a table" for key in ("defaults", "dram") if not isinstance(data.get(key, {}), dict)]
+    rows = data.get("entries", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        problems.append("entries: expected an array of tables")
+    if problems:
+        raise InputError(source, problems)
     fields = {
         "title": _read(data, "title", str, problems),
         "node_nm": _read_number(data, "node_nm", problems),
@@ -219,8 +224,7 @@ def parse_table(text: str, name: str, source: str) -> EnergyTable:
     }
     defaults = data.get("defaults", {})
     dram = _read_dram(data.get("dram", {}), problems)
-    raw = data.get("entries", [])
-    entries = tuple(_read_entry({**defaults, **row}, f"entries[{i}]", problems) for i, row in enumerate(raw))
+    entries = tuple(_read_entry({**defaults, **row}, f"entries[{i}]", problems) for i, row in enumerate(rows))
     known = {
         "title",
         "node_nm",
