@@ -41,6 +41,9 @@ def new_state(part: DramPart) -> DramState:
         (part.channels * part.ranks * part.banks, k.ENTRY_AT + controller.bank_queue * k.ENTRY_FIELDS), dtype=np.int64
     )
     bank[:, [k.OPEN_ROW, k.READ_I, k.WRITE_I]] = -1
+    number = np.arange(bank.shape[0]) % (part.ranks * part.banks)
+    bank[:, k.OF_RANK] = k.RANK_AT + number // part.banks * k.RANK_FIELDS
+    bank[:, k.OF_GROUP] = k.GROUP_AT + number // (part.banks // part.bank_groups) * k.GROUP_FIELDS
     places = max(controller.read_queue, controller.write_queue) + 1  # one spare: removal shifts the rest down
     queue = np.zeros((part.channels, 2, places, k.Q_FIELDS), dtype=np.int64)
     return DramState(v=timing_vector(part), chan=chan, bank=bank, queue=queue)

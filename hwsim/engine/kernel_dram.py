@@ -69,8 +69,9 @@ MAX_RANKS = 4
 # Per rank and bank group: the earliest read, write, activation.
 GROUP_AT, GROUP_FIELDS, READ_OK, WRITE_OK, RRD_OK = RANK_AT + MAX_RANKS * RANK_FIELDS, 3, 0, 1, 2
 
-# Fields of a bank; ROW_KIND is the row command it wants; READ_I, WRITE_I are the places of the oldest hits, or -1.
-OPEN_ROW, HITS, COLUMN_OK, PRE_OK, ACT_OK, LENGTH, READ_I, WRITE_I, ROW_KIND, ENTRY_AT = range(10)
+# Fields of a bank; ROW_KIND is the row command it wants; READ_I, WRITE_I are the places of the oldest hits, or -1;
+# OF_RANK, OF_GROUP are where the fields of its rank and of its bank group begin in the channel's row.
+OPEN_ROW, HITS, COLUMN_OK, PRE_OK, ACT_OK, LENGTH, READ_I, WRITE_I, ROW_KIND, OF_RANK, OF_GROUP, ENTRY_AT = range(12)
 ENTRY_FIELDS, E_ROW, E_WRITE, E_TAG = 3, 0, 1, 2
 # Fields of a burst in a queue.
 Q_FIELDS, Q_BANK, Q_ROW, Q_TAG = 3, 0, 1, 2
@@ -135,8 +136,7 @@ def _choose(v: Ints, chan: Ints, bank: Ints, c: int, floor: int) -> None:
     """Choose the channel's next command, at ``floor`` or later, as the module's text defines it."""
     _choose_refresh(v, chan, bank, c, floor)
     best, kind, pick = chan[c, PICK_TIME], chan[c, KIND], chan[c, PICK]
-    per_rank = v[V_GROUPS] * v[V_GROUP_BANKS]
-    banks = v[V_RANKS] * per_rank
+    banks = v[V_RANKS] * v[V_GROUPS] * v[V_GROUP_BANKS]
     first = c * banks
     b = chan[c, TURN]
     left = banks if chan[c, IN_BANKS] > 0 and best > floor else 0
@@ -148,10 +148,10 @@ def _choose(v: Ints, chan: Ints, bank: Ints, c: int, floor: int) -> None:
         s = first + b
         if bank[s, LENGTH] == 0:
             continue
-        rank_at = RANK_AT + b // per_rank * RANK_FIELDS
+        rank_at = bank[s, OF_RANK]
         if chan[c, rank_at + WAITS] != 0:
             continue
-        group_at = GROUP_AT + b // v[V_GROUP_BANKS] * GROUP_FIELDS
+        group_at = bank[s, OF_GROUP]
         if bank[s, ROW_KIND] == PRECHARGE:
             time = max(floor, bank[s, PRE_OK])
             if time < best:

@@ -15,10 +15,11 @@ from hwsim.core.dram_parts import DramPart, find_part
 from hwsim.engine.dram import replay_trace
 from tests.reference import reference
 
-# Preset and address mapping of the configuration.
+# Preset and address mapping of the configuration. DRAMsim3 reads tRTP, which its HBM2 file (tRTP_S, tRTP_L) lacks, so it
+# runs with its default of 5.
 MEMORIES = {
     "DDR4_8Gb_x8_2400": dataclasses.replace(find_part("ddr4-2400"), mapping="rochrababgco"),
-    "HBM2_8Gb_x128": dataclasses.replace(find_part("hbm2"), mapping="rorabgbachco"),
+    "HBM2_8Gb_x128": dataclasses.replace(find_part("hbm2"), mapping="rorabgbachco", tRTP=5),
 }
 PATTERNS = (
     "seq read",
@@ -92,7 +93,7 @@ def test_clocks_agree_at_least_as_well_as_listed(memory: str, pattern: str) -> N
     ours = count_clocks(MEMORIES[memory], pattern, int(row["DRAMsim3_requests"]))
     error = 100 * (ours / theirs - 1)
     assert abs(error) <= abs(float(row["err_pct"]))
-    assert abs(error) <= 1.1  # what the model reaches; the greatest is HBM2's three streams (one command bus, not two)
+    assert abs(error) <= 0.75  # what the model reaches; the greatest is random 64 B on DDR4, all others are below 0.3
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

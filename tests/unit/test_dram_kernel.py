@@ -38,13 +38,15 @@ def lay_out(pieces: list[tuple[int, int, int, int, int]]) -> list[tuple[int, int
 
 
 parts = st.builds(
-    lambda part, mapping, reads, writes, banks, low, cap: dataclasses.replace(
+    lambda part, mapping, slower, reads, writes, banks, low, cap: dataclasses.replace(
         part,
         mapping=mapping,
+        tRC=part.tRC + slower,
         controller=DramController(read_queue=reads, write_queue=writes, bank_queue=banks, write_low=low, hit_cap=cap),
     ),
     st.sampled_from(PARTS),
     st.sampled_from(MAPPINGS),
+    st.sampled_from([0, 50]),  # in the presets tRC = tRAS + tRP, so that it never binds
     st.sampled_from([1, 5, 32]),
     st.sampled_from([1, 5, 32]),
     st.sampled_from([1, 2, 8]),
