@@ -19,6 +19,10 @@ from hwsim.nets.registry import find_network
 from tests.reference import reference
 
 
+# LiteRT warns that keeping all tensors is for debugging; comparing them is what these tests are for.
+pytestmark = pytest.mark.filterwarnings("ignore:.*experimental_preserve_all_tensors")
+
+
 class _ShapeUnpickler(pickle.Unpickler):
     """Reads the names and shapes of a PyTorch state dict; nothing outside this list is ever called."""
 

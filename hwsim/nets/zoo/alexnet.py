@@ -7,7 +7,10 @@ from hwsim.nets.registry import NetEntry
 
 
 def _lay_grouped(net: NetBuilder) -> None:
-    """Lay the paper's net, named as in Caffe's bvlc_alexnet: normalization before pooling, three layers in groups."""
+    """Lay the paper's net, named as in Caffe's bvlc_alexnet: normalization before pooling, three layers in groups.
+
+    The normalization's constants are Caffe's (bias 1 where the paper has 2).
+    """
     x = net.input((3, 227, 227))
     x = net.conv(x, "conv1", 96, 11, stride=4, activation="relu")
     x = net.lrn(x, "norm1", size=5, alpha=1e-4, beta=0.75, bias=1.0)
@@ -49,7 +52,7 @@ NETWORKS = (
     NetEntry(
         name="alexnet_grouped",
         title="AlexNet with two groups, ImageNet 227x227",
-        source="Krizhevsky et al., NIPS'12, figure 2; BVLC/caffe models/bvlc_alexnet",
+        source="Krizhevsky et al., NIPS'12; BVLC/caffe models/bvlc_alexnet",
         lay=_lay_grouped,
         aliases=("alexnet_227", "bvlc_alexnet"),
     ),

@@ -17,7 +17,7 @@ NETWORKS = (
     NetEntry(
         name="mlp_300_100",
         title="MLP 784-300-100-10 (LeNet-300-100), MNIST",
-        source="LeCun et al., Proc. IEEE 86(11), 1998, section III.C.5",
+        source="LeCun et al., Proc. IEEE 86(11), 1998",
         lay=_lay_300_100,
         aliases=("mlp", "lenet_300_100", "mlp_784_300_100_10"),
     ),

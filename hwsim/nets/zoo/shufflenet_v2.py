@@ -8,7 +8,7 @@ from hwsim.nets.builder import NetBuilder
 from hwsim.nets.registry import NetEntry
 
 _REPEATS = (4, 8, 4)
-"""Units of stages 2 to 4: table 5 of the paper."""
+"""Units of stages 2 to 4, of every width (torchvision)."""
 
 
 def _lay_unit(net: NetBuilder, x: str, name: str, channels: int, stride: int) -> str:
@@ -38,7 +38,7 @@ def _lay(net: NetBuilder, widths: tuple[int, int, int]) -> None:
     net.fc(x, "fc", 1000)
 
 
-SOURCE = "Ma et al., ECCV'18, arXiv 1807.11164, table 5; torchvision.models.shufflenetv2 (BSD-3-Clause)"
+SOURCE = "Ma et al., ECCV'18, arXiv 1807.11164; torchvision.models.shufflenetv2 (BSD-3-Clause)"
 
 NETWORKS = (
     NetEntry(

@@ -7,7 +7,7 @@ from functools import partial
 from hwsim.nets.builder import NetBuilder
 from hwsim.nets.registry import NetEntry
 
-# Squeeze and expand channels of the eight fire modules (paper, table 1).
+# Squeeze and expand channels of the eight fire modules (torchvision).
 _FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
 
 

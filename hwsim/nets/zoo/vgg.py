@@ -65,7 +65,7 @@ NETWORKS = (
     NetEntry(
         name="vgg_small",
         title="VGG-small (2x128, 2x256, 2x512, fully connected 1024 and 10), CIFAR-10 32x32",
-        source="the CIFAR-10 net of BinaryConnect (arXiv 1511.00363, section 3.2) with one hidden layer of 1024",
+        source="convolutions of BinaryConnect's CIFAR-10 net (arXiv 1511.00363), one hidden layer of 1024; unverified",
         lay=partial(
             _lay, stages=_SMALL, size=32, modules_per_conv=3, head=(("classifier.0", 1024), ("classifier.3", 10))
         ),
