@@ -18,7 +18,6 @@ from hwsim.core.layer import Layer
 from hwsim.nets.registry import find_network
 from tests.reference import reference
 
-
 # LiteRT warns that keeping all tensors is for debugging; comparing them is what these tests are for.
 pytestmark = pytest.mark.filterwarnings("ignore:.*experimental_preserve_all_tensors")
 
