@@ -1,6 +1,7 @@
 """Makers of ONNX models: a network and its tensors, written as a float or a QDQ graph, and run by ONNX Runtime.
 
-A QDQ graph quantizes, dequantizes, computes in float and quantizes again; ONNX Runtime fuses each such group into an integer kernel.
+A QDQ graph quantizes, dequantizes, computes in float and quantizes again; ONNX Runtime fuses each such group into an
+integer kernel.
 Every layer's stored integers are an output of the graph, named as the layer.
 """
 
@@ -136,7 +137,10 @@ class Writer:
             stored = self.clip(self.quantize(real, final), final, (-math.inf, math.inf))
             self.node("Identity", [stored], layer.name)
         elif layer.op == "softmax":
-            self.node("Softmax", [self.real(layer.inputs[0])], layer.name, axis=1)
+            real, final = self.real(layer.inputs[0]), (self.quants or {}).get(layer.name)
+            out = self.node("Softmax", [real], "" if final else layer.name, axis=1)
+            if final is not None:
+                self.quantize(out, final, layer.name)
         elif layer.op == "lrn":
             attrs = {key: layer.attr(key) for key in ("alpha", "beta", "bias", "size")}
             self.store(layer, self.node("LRN", [self.real(layer.inputs[0])], **attrs))
@@ -270,9 +274,9 @@ def write_float(network: Network, tensors: Tensors, batch: int = 1) -> onnx.Mode
 def run_onnx(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Run a model in ONNX Runtime on the CPU; return every output and the operators of the optimized graph.
 
-    Signed activations need ``session.qdqisint8allowed`` to be fused; unsigned ones ``session.x64quantprecision``, which keeps u8 x s8
-    products exact on machines without VNNI, where they would saturate at 16 bits (signed ones have no such option, see
-    ``weight_bits``).
+    Signed activations need ``session.qdqisint8allowed`` to be fused; unsigned ones ``session.x64quantprecision``, which keeps
+    u8 x s8 products exact on machines without VNNI, where they would saturate at 16 bits. A graph that mixes signed and
+    unsigned activations is not fused whole: ONNX Runtime has no convolution from one to the other.
     """
     import onnxruntime
 

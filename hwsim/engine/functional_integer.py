@@ -18,9 +18,9 @@ clamp clamp the stored integer; others are a table over all stored values, compu
 
 Where ONNX Runtime does not compute an integer accumulator, mode ``float`` follows its float32 arithmetic:
 
-- An addition is ``fma(a, r_a, fma(b, r_b, fixed))`` with ``fixed = z_y - fma(r_a, z_a, fl(r_b z_b))``, rounded half to even: its kernel
-  for x86 with AVX2. ``fma`` rounds once, ``fl`` rounds to float32; the zero point is inside what is rounded, so that a tie goes to the
-  even *stored* integer, while mode ``mulshift`` rounds before it adds the zero point.
+- An addition is ``fma(a, r_a, fma(b, r_b, fixed))`` with ``fixed = z_y - fma(r_a, z_a, fl(r_b z_b))``, rounded half to even:
+  its kernel for x86 with AVX2. ``fma`` rounds once, ``fl`` rounds to float32; the zero point is inside what is rounded, so
+  that a tie goes to the even *stored* integer, while mode ``mulshift`` rounds before it adds the zero point.
 - A product is ``fl(fl(a' b') r + z_y)``, rounded half to even.
 - A change of format is ``fl(fl(x' s_x) / s_y)``, rounded half to even, then the zero point.
 """

@@ -18,13 +18,14 @@ Every layer computes ``stored = saturate(round(acc * r) + zero_point)`` where ``
 
 Where ``float`` and ``mulshift`` (half to even) differ
 ------------------------------------------------------
-Both round half to even; they differ only in what they round: ``float`` the value ``fl(p)`` (``fl`` rounds to float32),
-``mulshift`` the exact product ``p = acc * r``. Let ``|acc| < 2**24``, so that the conversion of ``acc`` is exact. ``fl``
-is monotone and half-integers below 2**23 are float32 numbers, so ``fl(p)`` never passes a half-integer that ``p`` has
-not reached. The results therefore differ only when ``fl(p)`` *is* a half-integer and ``p`` is not; then ``p`` lies within half a unit in the
-last place of it, ``2**-18`` for ``|p| < 128``, and the results differ by exactly one. A larger ``acc`` adds a second
-relative error of ``2**-24``: the difference stays at most one and ``p`` within ``|p| * 2**-22`` of a half-integer.
-``half_away`` differs from ``half_even`` only where ``p`` is exactly a half-integer, by one.
+Both round half to even; they differ only in what they round: ``float`` the value ``fl(p)`` (``fl`` rounds to
+float32), ``mulshift`` the exact product ``p = acc * r``. Let ``|acc| < 2**24``, so that the conversion of ``acc`` is
+exact. ``fl`` is monotone and half-integers below 2**23 are float32 numbers, so ``fl(p)`` never passes a half-integer
+that ``p`` has not reached. The results therefore differ only when ``fl(p)`` *is* a half-integer and ``p`` is not;
+then ``p`` lies within half a unit in the last place of it, ``2**-18`` for ``|p| < 128``, and the results differ by
+exactly one. A larger ``acc`` adds a second relative error of ``2**-24``: the difference stays at most one and ``p``
+within ``|p| * 2**-22`` of a half-integer. ``half_away`` differs from ``half_even`` only where ``p`` is exactly a
+half-integer, by one.
 """
 
 from __future__ import annotations
