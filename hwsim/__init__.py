@@ -1,1 +1,22 @@
-"""hwsim: what a quantization or architecture choice costs on real accelerator designs."""
+"""hwsim: what a quantization or architecture choice costs on real accelerator designs.
+
+>>> from hwsim import simulate
+>>> report = simulate("resnet18", "systolic", policy="w8a8")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hwsim.pipeline import simulate as simulate
+
+__all__ = ["simulate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "simulate":
+        from hwsim.pipeline import simulate
+
+        return simulate
+    raise AttributeError(f"module 'hwsim' has no attribute {name!r}")

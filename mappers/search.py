@@ -16,8 +16,8 @@ from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
 from hwsim.core.errors import Infeasible
 from hwsim.core.mapping import ORDERS, TILE_DIMS, Boxes, Int64, Mapping
-from hwsim.core.program import LOAD_P, LOAD_W, SPILL, STORE_O
 from hwsim.core.program import LOAD_I as LOAD_INPUT
+from hwsim.core.program import LOAD_P, LOAD_W, SPILL, STORE_O
 from hwsim.engine.lower import Lowering, lower_table, prepare_lowering
 from hwsim.engine.run import clock_ratio, time_table
 from mappers.kernel_bound import bound_cycles, check_tiles
@@ -87,7 +87,9 @@ def build_space(datapath: Datapath, arch: Arch, objective: Objective, ready: Low
         ready.operands, ready.out, _bound_scalars(datapath, arch), traffic, cycles,
     )  # fmt: skip
     buffers = np.stack([totals.wbuf_read_bits, totals.ibuf_read_bits, totals.psum_bits], axis=1)[:, None, :]
-    bound = cost(objective, cycles, traffic, np.broadcast_to(buffers, (*cycles.shape, 3)), _written_back(datapath, arch))
+    bound = cost(
+        objective, cycles, traffic, np.broadcast_to(buffers, (*cycles.shape, 3)), _written_back(datapath, arch)
+    )
     bound[~select_orders(layer, tilings)] = np.inf
     return Space(tilings, bound)
 
@@ -208,7 +210,16 @@ def _bound_scalars(datapath: Datapath, arch: Arch) -> Int64:
         port, latency, posted = min(port, -(-peak.numerator // peak.denominator)), 0, 1
     split = int(memory.channels == "per-operand")
     shell = arch.shell
-    scalars = (memory.alignment_bits, shell.psum_bits, shell.store_lanes, port, latency, shell.issue_cycles, split, posted)
+    scalars = (
+        memory.alignment_bits,
+        shell.psum_bits,
+        shell.store_lanes,
+        port,
+        latency,
+        shell.issue_cycles,
+        split,
+        posted,
+    )
     return np.array(scalars, np.int64)
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.check import require_int, require_positive
-from hwsim.core.datapath import Datapath, LayerData, VectorDatapath, Workload
+from hwsim.core.datapath import Datapath, LayerData, StoredWeights, VectorDatapath, Workload
 from hwsim.core.errors import SpecError
 from hwsim.core.shell import Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart
+    from hwsim.core.tensors import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +76,9 @@ class Arch(ABC):
     def list_area(self) -> tuple[AreaPart, ...]:
         """Return the logic of the engine, buffers left out (the shell adds those and its vector unit)."""
 
-    def prepare(self, workload: Workload, data: LayerData) -> LayerData:
-        """Return ``data`` with the weights as this architecture stores them; nothing to do by default."""
-        return data
+    def store_weights(self, workload: Workload, weight: Array) -> StoredWeights | None:
+        """Return float weights ``[G*K, C, R, S]`` in the architecture's own codec, or None where they stay dense integers."""
+        return None
 
     def bind(self, workload: Workload, data: LayerData | None = None) -> Datapath:
         """Return the datapath of any layer with arithmetic: the engine for MACs, the shell's vector unit for the rest."""

@@ -52,21 +52,40 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredWeights:
+    """Weights as an architecture of its own codec stores and uses them (not hashable, never stored).
+
+    Parameters
+    ----------
+    integers : ndarray
+        What the datapath multiplies by, ``[G*K, C, R, S]``.
+    scale : ndarray float64 [G*K]
+        Real value of one unit, per filter.
+    codec : object
+        The stored form, as the architecture's own datapath reads it.
+    """
+
+    integers: Array
+    scale: Array
+    codec: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerData:
     """Real tensors of a layer, for datapaths whose time depends on data (not hashable, never stored).
 
     Parameters
     ----------
-    weight : ndarray
-        Float32 or integer weights, ``[G*K, C, R, S]``.
     activation : ndarray
-        Integer input activations, ``[N, G*C, H, W]``.
+        Integer input activations as stored, ``[N, G*C, H, W]``.
+    zero_point : int
+        Stored integer that stands for zero.
     codec : object
-        What the architecture's own `prepare` made of the weights (a decomposition, say), or None.
+        `StoredWeights.codec`, or None for dense weights.
     """
 
-    weight: Array | None = None
-    activation: Array | None = None
+    activation: Array
+    zero_point: int = 0
     codec: Any = None
 
 
@@ -164,6 +183,10 @@ class Datapath(ABC):
     def peak_macs_per_cycle(self) -> float:
         """Return the multiply-accumulates a cycle of the fully used engine at this layer's formats."""
         return 1.0
+
+    def fingerprint(self) -> str:
+        """Return what times depend on besides the workload: a digest of the data, empty where no data matters."""
+        return ""
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of this layer's figures should know."""

@@ -7,7 +7,6 @@ import numpy as np
 from hwsim.core.jit import kernel
 
 
-
 @kernel
 def span(first, count, bits, align):
     """Return bits moved for ``count`` elements from element ``first`` of a row: whole alignment units."""
@@ -194,7 +193,9 @@ def lower(dims, window, tile, order, operands, out, w_bits, w_address, busy, fil
                 if operands[o, 1] == 1:
                     ch0, ch1 = 0, 1
                 b0, b1 = (n0, n1) if operands[o, 0] > 1 else (0, 1)
-                describe(table, count, operands[o], operands[o, 4], operands[o, 5], align, b0, b1, ch0, ch1, r0, r1, s0, s1)
+                describe(
+                    table, count, operands[o], operands[o, 4], operands[o, 5], align, b0, b1, ch0, ch1, r0, r1, s0, s1
+                )
                 count += 1
             wait |= 4
         if next_i != i_id:
@@ -224,9 +225,7 @@ def lower(dims, window, tile, order, operands, out, w_bits, w_address, busy, fil
         if ends and c == n_c - 1:
             clear(table, count, 2, 4, bank_o, 64, 32)
             ch0 = g0 * dims[2] + k0
-            describe(
-                table, count, out, out[4], out[5], align, n0, n1, ch0, ch0 + (g1 - g0) * (k1 - k0), p0, p1, q0, q1
-            )
+            describe(table, count, out, out[4], out[5], align, n0, n1, ch0, ch0 + (g1 - g0) * (k1 - k0), p0, p1, q0, q1)
             table[count]["cycles"] = -(-elements // store_lanes)
             count += 1
         elif ends:

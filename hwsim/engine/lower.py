@@ -45,7 +45,15 @@ def prepare_lowering(datapath: Datapath, arch: Arch) -> Lowering:
     return Lowering(
         np.array([getattr(layer, dim) for dim in TILE_DIMS], np.int64),
         np.array(
-            (layer.R, layer.S, *layer.stride, *layer.padding[:2], *layer.dilation, layer.op in WINDOWED, layer.kind == "mac"),
+            (
+                layer.R,
+                layer.S,
+                *layer.stride,
+                *layer.padding[:2],
+                *layer.dilation,
+                layer.op in WINDOWED,
+                layer.kind == "mac",
+            ),
             np.int64,
         ),
         np.array(operands, np.int64),

@@ -1,7 +1,7 @@
 """Times and buffer accesses of a layer on the systolic array, in closed form.
 
 A tile is one matrix product per group: M = output pixels of the tile, K = R*S*C of its channels, N = its filters. It is cut
-into folds, which fill the array (R_a rows, C_a columns) once (equations: SCALE-Sim v3, arXiv 1811.02883 and its `systolic_compute_*`;
+into folds, which fill the array (R_a rows, C_a columns) once (equations: SCALE-Sim v3, arXiv 1811.02883;
 restated in `hwsim.published.scalesim`):
 
 =========  ====  =======  ========  =====================  =======================

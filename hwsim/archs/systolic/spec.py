@@ -60,7 +60,9 @@ class Systolic(Arch):
         if fmt.operator != "multiply":
             raise SpecError(f"{where}: operator", fmt.operator, "multiply on systolic")
         if fmt.codec == "decomposed":
-            raise SpecError(f"{where}: codec", fmt.codec, "dense on systolic", "--arch smartdeal runs decomposed weights")
+            raise SpecError(
+                f"{where}: codec", fmt.codec, "dense on systolic", "--arch smartdeal runs decomposed weights"
+            )
         for field, bits, width in (("w_bits", fmt.w_bits, self.w_width), ("a_bits", fmt.a_bits, self.a_width)):
             if bits > width:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {width} bits", f"--set {field[0]}_width={bits}")

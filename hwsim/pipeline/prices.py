@@ -1,0 +1,118 @@
+"""Energy and area of an accelerator's layers, from its own energy table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from energy_models import (
+    BufferSpec,
+    DramEnergy,
+    EnergyTable,
+    dram_energy,
+    load_table,
+    price_actions,
+    price_area,
+    rescale_table,
+)
+from hwsim.core.actions import Action, AreaPart, EnergyTerm
+from hwsim.core.arch import Arch
+from hwsim.core.datapath import Datapath
+from hwsim.core.mapping import Mapping
+from hwsim.core.report import AreaItem
+from hwsim.core.shell import BANKS
+from hwsim.core.stats import LayerStats
+from mappers.objective import Objective
+
+STORAGE = ("dram", "wbuf", "ibuf", "obuf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What things cost on one accelerator.
+
+    Parameters
+    ----------
+    arch : Arch
+        The accelerator.
+    table : EnergyTable
+        Its energy table, at its node.
+    dram : DramEnergy or None
+        Its DRAM part; None for flat memory, priced by the table.
+    """
+
+    arch: Arch
+    table: EnergyTable
+    dram: DramEnergy | None
+
+    @property
+    def buffers(self) -> dict[str, BufferSpec]:
+        """The scratchpads by name."""
+        shell = self.arch.shell
+        return {
+            name: BufferSpec(
+                capacity_bits=getattr(shell, f"{name}_bits"),
+                width_bits=getattr(shell, f"{name}_port_bits"),
+                banks=BANKS,
+            )
+            for name in ("wbuf", "ibuf", "obuf")
+        }
+
+    def price_layer(self, stats: LayerStats) -> tuple[tuple[EnergyTerm, ...], tuple[str, ...]]:
+        """Return the energy of a layer term by term, and what could not be priced."""
+        priced = self._price(stats.actions, stats.cycles)
+        return priced.terms, priced.unknowns
+
+    def price_area(self) -> tuple[AreaItem, ...]:
+        """Return the area part by part: engine, vector unit, requantizers, buffers."""
+        shell = self.arch.shell
+        parts = (
+            *self.arch.list_area(),
+            AreaPart(component="vector", op="add", count=shell.vector_lanes, bits=(16,)),
+            AreaPart(component="requant", op="op", count=shell.store_lanes, bits=(shell.psum_bits, 8)),
+        )
+        return price_area(parts, self.table, self.buffers, device=self.arch.sram_device).list_items()
+
+    def make_objective(self, name: str, datapath: Datapath) -> Objective:
+        """Return what the mapper minimizes, with this accelerator's unit energies."""
+        if name == "cycles":
+            return Objective()
+        reads = tuple(Action(component=c, verb=v, count=1) for c in STORAGE for v in ("read", "write"))
+        unit: dict[tuple[str, str], float] = {}
+        static = 0.0
+        for term in self._price(reads, 1).terms:
+            if term.component in STORAGE:
+                unit[term.component, term.verb] = term.unit_pj
+            else:
+                static += term.unit_pj
+        return Objective(
+            name=name,
+            read_pj=unit["dram", "read"],
+            write_pj=unit["dram", "write"],
+            static_pj_per_cycle=static,
+            fixed_pj=self._price_fixed(datapath),
+            **{f"{b}_{v}_pj": unit[b, v] for b in ("wbuf", "ibuf", "obuf") for v in ("read", "write")},
+        )
+
+    def _price_fixed(self, datapath: Datapath) -> float:
+        """Energy that every mapping of the layer costs: the engine's operations, storage left out."""
+        whole = Mapping(tile=tuple(getattr(datapath.layer, dim) for dim in "NGKCPQ"), order="MKC")
+        fixed = tuple(a for a in datapath.count_actions(whole) if a.component not in STORAGE)
+        return sum(term.energy_pj for term in self._price(fixed, 0).terms)
+
+    def _price(self, actions: tuple[Action, ...], cycles: int):  # type: ignore[no-untyped-def]
+        return price_actions(
+            actions, self.table, self.buffers, self.dram, cycles, self.arch.clock_hz, device=self.arch.sram_device
+        )
+
+
+def choose_prices(arch: Arch, table_name: str | None) -> Prices:
+    """Return the prices of an accelerator: its own table or a named one, scaled to its node where that differs.
+
+    Raises
+    ------
+    UnknownName
+        No such table.
+    """
+    table = rescale_table(load_table(table_name or arch.energy_table), arch.node_nm)
+    dram = dram_energy(arch.memory.part) if arch.memory.kind == "dram" else None
+    return Prices(arch=arch, table=table, dram=dram)

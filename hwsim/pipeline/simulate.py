@@ -1,0 +1,263 @@
+"""`simulate`: objects or names in, a Report out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hwsim.core.arch import Arch
+from hwsim.core.datapath import LayerData, Workload
+from hwsim.core.errors import HwsimError
+from hwsim.core.layer import Layer
+from hwsim.core.network import Network
+from hwsim.core.policy import LayerFormat, Policy, parse_policy
+from hwsim.core.program import LayerTrace
+from hwsim.core.report import Report
+from hwsim.core.stats import STALLS, LayerCost, LayerStats
+from hwsim.core.tensors import Tensors
+from hwsim.pipeline.layer import run_layer
+from hwsim.pipeline.prices import Prices, choose_prices
+from hwsim.pipeline.provenance import Sources, write_provenance
+from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
+from mappers.cache import MappingCache, open_cache
+
+Progress = Callable[[str, int, int], None]
+"""Called with a layer's name, its index and the number of layers."""
+
+
+def simulate(
+    network: Network | str,
+    arch: Arch | str = "systolic",
+    *,
+    preset: str | None = None,
+    policy: Policy | str | None = None,
+    batch: int = 1,
+    tensors: Tensors | None = None,
+    image: Mapping[str, Any] | None = None,
+    objective: str = "cycles",
+    energy_table: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Simulate a network on an accelerator.
+
+    Parameters
+    ----------
+    network : Network or str
+        A network, a name of the zoo, or a path to an ``.onnx`` or ``.tflite`` file.
+    arch : Arch or str
+        An accelerator, or the name of an architecture.
+    preset : str, optional
+        Preset of a named architecture.
+    policy : Policy or str, optional
+        Number formats, e.g. ``w4a8``; by default those of a quantized file, else ``w8a8``.
+    batch : int
+        Images of one pass.
+    tensors : Tensors, optional
+        Weights; synthetic ones (declared in the report) where none are given and the architecture's time depends on data.
+    image : mapping, optional
+        Input arrays by name, ``[N, C, H, W]`` float; a declared random field otherwise.
+    objective : str
+        What the mapper minimizes: ``cycles``, ``energy`` or ``edp``.
+    energy_table : str, optional
+        Name of an energy table; the architecture's own by default.
+    seed : int
+        Seed of everything that is drawn.
+    progress : callable, optional
+        Called with (layer name, index, count) before each layer.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    HwsimError
+        Unknown names, formats that the architecture cannot run, tiles that do not fit, broken files.
+    """
+    return simulate_traced(
+        network, arch, preset=preset, policy=policy, batch=batch, tensors=tensors, image=image, objective=objective,
+        energy_table=energy_table, seed=seed, progress=progress,
+    )[0]  # fmt: skip
+
+
+def simulate_traced(
+    network: Network | str,
+    arch: Arch | str = "systolic",
+    *,
+    preset: str | None = None,
+    policy: Policy | str | None = None,
+    batch: int = 1,
+    tensors: Tensors | None = None,
+    image: Mapping[str, Any] | None = None,
+    objective: str = "cycles",
+    energy_table: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Report, tuple[LayerTrace, ...]]:
+    """Do what `simulate` does and also return every layer's Program with the time of each instruction."""
+    network, tensors, policy = _resolve_network(network, batch, tensors, policy)
+    arch = _resolve_arch(arch, preset)
+    prices = choose_prices(arch, energy_table)
+    workloads = list_workloads(network, policy)
+    for load in workloads.values():
+        if load.layer.kind == "mac":
+            arch.check(load)
+    run = _Run(
+        arch=arch, prices=prices, objective=objective, cache=open_cache(), progress=progress, count=len(workloads)
+    )
+    sources = Sources(seed=seed, weights=tensors.origin.description if tensors else "", needs_data=arch.needs_data)
+    if arch.needs_data:
+        sources = _run_on_data(run, network, arch, policy, workloads, tensors, image, seed)
+    for name, load in workloads.items():
+        if name not in run.done:
+            run.take(load, None)
+    bits = {name: load.out_bits for name, load in workloads.items()}
+    rows, traces = [], []
+    for layer in network.layers:
+        if layer.name in run.done:
+            cost, trace = run.done[layer.name]
+            traces.append(trace)
+        else:
+            cost = _make_empty_row(layer)
+        rows.append(cost)
+    report = Report(
+        network=network,
+        batch=network.inputs[0].shape[0],
+        clock_hz=arch.clock_hz,
+        layers=tuple(rows),
+        area=prices.price_area(),
+        peak_activation_bits=peak_activation_bits(network, _fill_bits(network, policy, bits)),
+        provenance=write_provenance(network, arch, policy, prices, objective, rows, sources, sorted(run.unknowns)),
+    )
+    return report, tuple(traces)
+
+
+@dataclass(slots=True)
+class _Run:
+    """Layers simulated so far; identical layers are simulated once where no data matters."""
+
+    arch: Arch
+    prices: Prices
+    objective: str
+    cache: MappingCache
+    progress: Progress | None
+    count: int
+    done: dict[str, tuple[LayerCost, LayerTrace]] = field(default_factory=dict)
+    seen: dict[Workload, tuple[LayerCost, LayerTrace]] = field(default_factory=dict)
+    unknowns: set[str] = field(default_factory=set)
+
+    def take(self, load: Workload, data: LayerData | None) -> None:
+        """Simulate one layer, or repeat the result of an identical one."""
+        from dataclasses import replace
+
+        name = load.layer.name
+        if self.progress:
+            self.progress(name, len(self.done), self.count)
+        known = self.seen.get(load.key()) if data is None else None
+        if known is None:
+            known = self._simulate(load, data)
+            if data is None:
+                self.seen[load.key()] = known
+        cost, trace = known
+        self.done[name] = replace(cost, name=name), LayerTrace(name, trace.program, trace.timeline, trace.cycles)
+
+    def _simulate(self, load: Workload, data: LayerData | None) -> tuple[LayerCost, LayerTrace]:
+        datapath = self.arch.bind(load, data)
+        mapping = self.cache.find(datapath, self.arch, self.prices.make_objective(self.objective, datapath))
+        stats, trace = run_layer(datapath, self.arch, mapping)
+        energy, unknowns = self.prices.price_layer(stats)
+        self.unknowns.update(unknowns)
+        layer, is_mac = load.layer, load.layer.kind == "mac"
+        inputs = sum(
+            shape[0] * shape[1] * shape[2] * shape[3] * bits
+            for shape, bits in zip(load.operand_shapes, load.operand_bits, strict=True)
+        )
+        cost = LayerCost(
+            name=layer.name,
+            op=layer.op,
+            w_bits=load.fmt.w_bits if is_mac else 0,
+            a_bits=load.fmt.a_bits if is_mac else load.operand_bits[0],
+            out_bits=load.out_bits,
+            weight_bits=datapath.weight_storage_bits() if is_mac else 0,
+            act_bits=inputs + layer.out_elements * load.out_bits,
+            stats=stats,
+            energy=energy,
+            mapping=mapping,
+            notes=datapath.notes(),
+        )
+        return cost, trace
+
+
+def _resolve_network(
+    network: Network | str, batch: int, tensors: Tensors | None, policy: Policy | str | None
+) -> tuple[Network, Tensors | None, Policy]:
+    if isinstance(network, str):
+        from hwsim.nets.load import load_network
+
+        loaded = load_network(network, batch=batch)
+        network, tensors = loaded.network, tensors or loaded.tensors
+        if policy is None and tensors is not None and tensors.activations:
+            from hwsim.nets.imported import quantized_policy
+
+            policy = quantized_policy(loaded)
+    elif batch != 1:
+        network = network.with_batch(batch)
+    if policy is None:
+        policy = Policy()
+    return network, tensors, parse_policy(policy) if isinstance(policy, str) else policy
+
+
+def _resolve_arch(arch: Arch | str, preset: str | None) -> Arch:
+    if isinstance(arch, Arch):
+        return arch
+    from hwsim.archs.registry import find_arch
+
+    return find_arch(arch, preset)
+
+
+def _run_on_data(
+    run: _Run, network: Network, arch: Arch, policy: Policy, workloads: Mapping[str, Workload], tensors: Tensors | None,
+    image: Mapping[str, Any] | None, seed: int,
+) -> Sources:  # fmt: skip
+    """Simulate every MAC layer on its real tensors; synthetic ones where none are given."""
+    from hwsim.nets.synthetic import synthesize_input, synthesize_tensors
+    from hwsim.pipeline.tensors import prepare_tensors, stream_data
+
+    unpriced = [layer.name for layer in network.layers if layer.kind == "unpriced"]
+    if unpriced:
+        raise HwsimError(
+            f"{arch.name} needs every layer's activations, and the network cannot be run: no model of {', '.join(unpriced)}"
+        )
+    tensors = tensors or synthesize_tensors(network, seed)
+    given = image is not None
+    inputs = image if image is not None else synthesize_input(network, seed)
+    prepared = prepare_tensors(network, arch, policy, workloads, tensors, inputs)
+    stream_data(network, prepared, inputs, lambda name, data: run.take(workloads[name], data))
+    shown = "captured from the given input" if given else f"captured from a synthetic input, seed {seed}"
+    return Sources(seed=seed, weights=tensors.origin.description, activations=shown, needs_data=True)
+
+
+def _make_empty_row(layer: Layer) -> LayerCost:
+    """Return the row of a layer without cycles: address generation, or an operator without a price."""
+    note = "address generation, no cycles of its own"
+    if layer.kind == "unpriced":
+        note = f"operator {layer.attr('source_op', '?')} has no price: not in any total"
+    stats = LayerStats(
+        cycles=0, compute_cycles=0, stall_cycles=tuple((name, 0) for name in STALLS), macs=0, peak_macs_per_cycle=0.0,
+        traffic=(), actions=(),
+    )  # fmt: skip
+    return LayerCost(
+        name=layer.name, op=layer.op, w_bits=0, a_bits=0, out_bits=0, weight_bits=0, act_bits=0, stats=stats, energy=(),
+        notes=(note,),
+    )  # fmt: skip
+
+
+def _fill_bits(network: Network, policy: Policy, bits: dict[str, int]) -> dict[str, int]:
+    from hwsim.quant.calibrate import choose_tensor_bits
+
+    return {**choose_tensor_bits(network, policy), **bits}
+
+
+__all__ = ["LayerFormat", "simulate", "simulate_traced"]

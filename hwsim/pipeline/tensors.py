@@ -1,0 +1,142 @@
+"""Real tensors for architectures whose time depends on data: quantized weights and captured activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hwsim.core.arch import Arch
+from hwsim.core.datapath import LayerData, StoredWeights, Workload
+from hwsim.core.errors import HwsimError, InputError
+from hwsim.core.network import Network
+from hwsim.core.policy import Policy
+from hwsim.core.tensors import Array, LayerTensors, Tensors
+
+Visit = Callable[[str, LayerData], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A network ready to run in integers on one architecture.
+
+    Parameters
+    ----------
+    tensors : Tensors
+        Quantized; weights are those that the datapath really uses.
+    stored : dict
+        Weights in the architecture's own codec, by layer, where it has one.
+    """
+
+    tensors: Tensors
+    stored: dict[str, StoredWeights]
+
+
+def prepare_tensors(
+    network: Network,
+    arch: Arch,
+    policy: Policy,
+    workloads: Mapping[str, Workload],
+    tensors: Tensors,
+    image: Mapping[str, Any],
+) -> Prepared:
+    """Return quantized tensors for an architecture.
+
+    Weights go through the architecture's codec first; ranges of activations are measured on the float network with the weights
+    that come out of it; activations are quantized symmetrically with zero point 0. A network that is quantized already
+    keeps its activation formats.
+    """
+    from hwsim.engine.functional import measure_ranges
+    from hwsim.engine.functional_float import real_weights
+    from hwsim.quant.calibrate import quantize_network
+
+    check_finite(network, tensors)
+    real = {layer.name: np.asarray(real_weights(_tensors_of(tensors, layer.name))) for layer in network.mac_layers}
+    stored: dict[str, StoredWeights] = {}
+    for name, weight in real.items():
+        found = arch.store_weights(workloads[name], weight)
+        if found is not None:
+            stored[name] = found
+    if tensors.activations:
+        layers = dict(tensors.layers)
+        for name, found in stored.items():
+            layers[name] = _replace_weights(tensors.layers[name], found)
+        return Prepared(tensors=replace(tensors, layers=layers), stored=stored)
+    layers = dict(tensors.layers)
+    for name, found in stored.items():
+        layers[name] = replace(tensors.layers[name], weight=_to_real(found))
+    float_tensors = replace(tensors, layers=layers)
+    ranges = measure_ranges(network, float_tensors, dict(image))
+    quantized = quantize_network(network, float_tensors, policy, ranges)
+    layers = dict(quantized.layers)
+    for name, found in stored.items():
+        layers[name] = _replace_weights(layers[name], found)
+    return Prepared(tensors=replace(quantized, layers=layers), stored=stored)
+
+
+def stream_data(network: Network, prepared: Prepared, image: Mapping[str, Any], visit: Visit) -> None:
+    """Run the integer network on an image and hand every MAC layer's data to ``visit``, in order."""
+    from hwsim.engine.functional import visit_inputs
+    from hwsim.quant.calibrate import INPUT
+
+    quants = prepared.tensors.activations
+
+    def hand_over(layer: Any, activation: Array) -> None:
+        quant = quants.get(layer.name + INPUT) or find_quant(network, prepared.tensors, layer.inputs[0])
+        found = prepared.stored.get(layer.name)
+        visit(
+            layer.name,
+            LayerData(activation=activation, zero_point=quant.zero_point, codec=found.codec if found else None),
+        )
+
+    visit_inputs(network, prepared.tensors, dict(image), hand_over)
+
+
+def find_quant(network: Network, tensors: Tensors, name: str) -> Any:
+    """Return the quantization of a tensor, that of its producer where the tensor only moves elements."""
+    known = {spec.name for spec in network.inputs}
+    while name not in tensors.activations:
+        if name in known:
+            raise HwsimError(f"tensor {name} has no quantization")
+        name = network.layer(name).inputs[0]
+    return tensors.activations[name]
+
+
+def check_finite(network: Network, tensors: Tensors) -> None:
+    """Raise InputError where weights or biases are absent, NaN or infinite; every problem is listed."""
+    problems = []
+    for layer in network.mac_layers:
+        found = tensors.layers.get(layer.name)
+        if found is None:
+            problems.append(f"layer {layer.name} has no weights")
+            continue
+        for what, array in (("weight", found.weight), ("bias", found.bias)):
+            if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+                problems.append(f"layer {layer.name}: NaN or infinite {what}")
+    if problems:
+        raise InputError("weights", problems)
+
+
+def _tensors_of(tensors: Tensors, name: str) -> LayerTensors:
+    return tensors.layers[name]
+
+
+def _to_real(found: StoredWeights) -> Array:
+    scale = np.asarray(found.scale, np.float64).reshape(-1, 1, 1, 1)
+    return np.asarray(found.integers * scale, np.float32)
+
+
+def _replace_weights(old: LayerTensors, found: StoredWeights) -> LayerTensors:
+    """Return the layer's tensors with the codec's integers; the bias follows the new scale."""
+    scale = np.asarray(found.scale, np.float64).ravel()
+    bias = old.bias
+    if bias is not None and old.w_scale is not None:
+        ratio = np.broadcast_to(np.asarray(old.w_scale, np.float64).ravel(), scale.shape) / np.where(
+            scale == 0, 1, scale
+        )
+        limit = (1 << 31) - 1
+        bias = np.clip(np.rint(bias * ratio), -limit, limit).astype(np.int32)
+    scale = np.where(scale == 0, 1e-12, scale).astype(np.float32)
+    return replace(old, weight=found.integers, w_scale=scale, w_zero=None, w_bits=8, bias=bias)
