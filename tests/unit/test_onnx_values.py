@@ -32,7 +32,9 @@ class Graph:
 
     def node(self, op, *ins, outputs=1, name=None, domain="", **attrs):
         outs = [f"t{len(self.nodes)}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(op, list(ins), outs, name=name or f"{op}{len(self.nodes)}", domain=domain, **attrs))
+        self.nodes.append(
+            helper.make_node(op, list(ins), outs, name=name or f"{op}{len(self.nodes)}", domain=domain, **attrs)
+        )
         return outs[0] if outputs == 1 else outs
 
     def save(self, path, *outputs):
@@ -45,7 +47,9 @@ class Graph:
 
     def batchnorm(self, x, channels):
         positive = self.const(self.rng.uniform(0.3, 2, channels).astype(np.float32))
-        return self.node("BatchNormalization", x, self.weight(channels), self.weight(channels), self.weight(channels), positive)
+        return self.node(
+            "BatchNormalization", x, self.weight(channels), self.weight(channels), self.weight(channels), positive
+        )
 
 
 def compare(graph, path, *outputs, tolerance=2e-5):
@@ -123,7 +127,14 @@ def test_shuffle_split_concat_and_slices(tmp_path):
     b = g.node("Reshape", a, g.const(np.array([0, -1, 6, 4])))
     left, right = g.node("Split", b, g.const(np.array([3, 5])), outputs=2, axis=1)
     c = g.node("Concat", right, left, axis=1)
-    d = g.node("Slice", c, g.const(np.array([1, 0])), g.const(np.array([99, 4])), g.const(np.array([2, 3])), g.const(np.array([2, 1])))
+    d = g.node(
+        "Slice",
+        c,
+        g.const(np.array([1, 0])),
+        g.const(np.array([99, 4])),
+        g.const(np.array([2, 3])),
+        g.const(np.array([2, 1])),
+    )
     e = g.node("Concat", d, d, axis=2)
     f = g.node("Gather", e, g.const(np.array([2, 3, 4])), axis=1)
     imported = compare(g, tmp_path / "m.onnx", f)
