@@ -82,10 +82,13 @@ def measure_operand(t, dims, window, operand, align):
     if operand[2] == 1 and operand[3] == 1:
         outer, inner = (dims[1], dims[3]) if operand[1] > 1 else (1, 1)
         v, v0, v_max = sum_vector(min(t[1], outer), outer, min(t[3], inner), inner, operand[4], align)
-        steps = -(-dims[4] // t[4]) * -(-dims[5] // t[5])
+        cols, col0, col_max = sum_columns(
+            t[5], dims[5], window[3], window[5], window[7], window[1], operand[3], window[8], 1, 1
+        )
+        steps = rows * cols  # pixel tiles that see the one element, not padding alone
         if operand[1] == 1:
             steps *= -(-dims[1] // t[1]) * -(-dims[3] // t[3])
-        return v * images * steps, v0 * image0, v_max * image0
+        return v * images * steps, v0 * image0 * row0 * col0, v_max * image0 * row_max * col_max
     cols, col0, col_max = sum_columns(
         t[5], dims[5], window[3], window[5], window[7], window[1], operand[3], window[8], operand[4], align
     )

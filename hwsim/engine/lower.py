@@ -15,7 +15,7 @@ from hwsim.core.program import INSTRUCTION, Program
 from hwsim.engine.kernel_lower import lower as lower_kernel
 
 PAGE_BITS = 8 * 4096
-"""Tensors start at multiples of this in memory."""
+"""Tensors start at multiples of this in memory, rounded up to the alignment where that does not divide it."""
 WINDOWED = ("conv", "gemm", "maxpool", "avgpool")
 
 
@@ -34,13 +34,14 @@ def prepare_lowering(datapath: Datapath, arch: Arch) -> Lowering:
     """Return the parameter vectors of a layer: dimensions, windows, tensors in memory."""
     load, layer = datapath.workload, datapath.layer
     align = arch.memory.alignment_bits
-    base = _round_up(load_bits(datapath, align), PAGE_BITS)
+    page = _round_up(PAGE_BITS, align)
+    base = _round_up(load_bits(datapath, align), page)
     operands = []
     for shape, bits in zip(load.operand_shapes, load.operand_bits, strict=True):
         operands.append((*shape, bits, base))
-        base = _round_up(base + stored_bits(shape, bits, align), PAGE_BITS)
+        base = _round_up(base + stored_bits(shape, bits, align), page)
     out = (*layer.out_shape, load.out_bits, base)
-    base = _round_up(base + stored_bits(layer.out_shape, load.out_bits, align), PAGE_BITS)
+    base = _round_up(base + stored_bits(layer.out_shape, load.out_bits, align), page)
     second = int(arch.memory.channels == "per-operand")
     return Lowering(
         np.array([getattr(layer, dim) for dim in TILE_DIMS], np.int64),
