@@ -22,8 +22,8 @@ LARGEST_PIXELS = 100_000_000
 def read_image(path: str, network: Network) -> dict[str, npt.NDArray[np.float32]]:
     """Return the input of a network from a file, real values ``[N, C, H, W]`` float32 by the input's name.
 
-    ``.npy`` holds the values themselves, ``[C, H, W]`` or ``[N, C, H, W]``. A picture is scaled so that the shorter side fits, cut to
-    the middle, and normalized by the ImageNet statistics. One image serves all of a batch.
+    ``.npy`` holds the values themselves, ``[C, H, W]`` or ``[N, C, H, W]``. A picture is scaled until its shorter side fits, cut
+    to the middle, and normalized by the ImageNet statistics. One image serves all of a batch.
 
     Raises
     ------

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hwsim.commands._progress import Progress
     from hwsim.core.arch import Arch
     from hwsim.core.network import Network
+    from hwsim.core.policy import Policy
     from hwsim.core.program import LayerTrace
     from hwsim.core.report import Report
     from hwsim.core.tensors import Tensors
@@ -52,7 +53,9 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
         help="pretrained, synthetic, or a file (.onnx, .pth) (default: the file's own, else synthetic)",
     )
     group.add_argument(
-        "--policy", default="w8a8", metavar="TEXT", help="bits, e.g. w4a8 or w4a8,conv1=w8a8 (default: w8a8)"
+        "--policy",
+        metavar="TEXT",
+        help="bits, e.g. w4a8 or w4a8,conv1=w8a8 (default: a quantized file's own, else w8a8)",
     )
     group.add_argument("--batch", type=_read_positive, default=1, metavar="N", help="images of one pass (default: 1)")
     group.add_argument(
@@ -104,33 +107,44 @@ def choose_arch(args: argparse.Namespace, name: str | None = None) -> Arch:
     return override(arch, parse_settings(args.settings)) if args.settings else arch
 
 
-def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None]:
-    """Return the network and its tensors, None where the pipeline is to draw them.
+def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None, Policy]:
+    """Return the network, its tensors (None where the pipeline is to draw them) and the number formats.
 
     Raises
     ------
-    UnknownName, InputError, MissingExtra
+    UnknownName, InputError, SpecError, MissingExtra
     """
+    from hwsim.core.policy import Policy, parse_policy
     from hwsim.nets.load import load_network
 
+    policy = parse_policy(args.policy) if args.policy else None
     loaded = load_network(args.net, args.batch)
-    network, tensors = loaded.network, loaded.tensors
-    if args.weights == "synthetic":
-        return network, None
-    if args.weights == "pretrained":
+    tensors = choose_tensors(args.weights, loaded.network, loaded.tensors)
+    if policy is None and tensors is not None and tensors.activations and tensors is loaded.tensors:
+        from hwsim.nets.imported import quantized_policy
+
+        policy = quantized_policy(loaded)
+    policy = policy or Policy()
+    policy.check(loaded.network)
+    return loaded.network, tensors, policy
+
+
+def choose_tensors(source: str | None, network: Network, own: Tensors | None) -> Tensors | None:
+    """Return the tensors that ``--weights`` names; ``own`` are those of the network's file."""
+    if source is None:
+        return own
+    if source == "synthetic":
+        return None
+    if source == "pretrained":
         from hwsim.nets.pretrained import load_pretrained
 
-        return network, read_tensors(load_pretrained(network.name))
-    if args.weights:
+        found = load_pretrained(network.name)
+    else:
         from hwsim.nets.weights import load_weights
 
-        return network, load_weights(network, args.weights)
-    return network, tensors
-
-
-def read_tensors(found: Any) -> Any:
-    """Return the tensors of what a loader gave: tensors, or a value that holds them."""
-    return getattr(found, "tensors", found)
+        found = load_weights(network, source)
+    tensors: Tensors = getattr(found, "tensors", found)
+    return tensors
 
 
 def run_simulation(args: argparse.Namespace, arch: Arch, progress: Progress | None = None) -> Report:
@@ -150,15 +164,11 @@ def run_traced(
 
 
 def _collect(args: argparse.Namespace, arch: Arch, progress: Progress | None) -> dict[str, Any]:
-    from hwsim.core.policy import parse_policy
-
-    policy = parse_policy(args.policy)
     if args.energy_table:
         from energy_models import load_table
 
         load_table(args.energy_table)
-    network, tensors = choose_network(args)
-    policy.check(network)
+    network, tensors, policy = choose_network(args)
     image = None
     if args.image:
         from hwsim.commands._image import read_image

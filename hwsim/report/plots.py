@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from hwsim.core.report import Report
 from hwsim.core.rows import list_stalls, sum_energy
-from hwsim.core.stats import STALLS, LayerCost
+from hwsim.core.stats import LayerCost
+from hwsim.report.text import shorten
 from hwsim.report.units import format_si
 
 if TYPE_CHECKING:
@@ -26,13 +27,18 @@ PALETTE = (
     *("#222255", "#994455", "#225522", "#997700", "#225555"),
 )
 """Paul Tol's bright scheme, readable without seeing all colours, then his dark one."""
-CYCLE_COLORS = dict(
-    zip(
-        ("compute", *STALLS),
-        ("#4477aa", "#99bbdd", "#225588", "#ee6677", "#ccbb44", "#aa3377", "#bbbbbb", "#555555", "#66ccee"),
-        strict=True,
-    )
-)
+CYCLE_COLORS = {
+    "compute": "#4477aa",
+    "fill": "#88ccee",
+    "drain": "#117733",
+    "weights": "#ee6677",
+    "inputs": "#ccbb44",
+    "output_buffer": "#aa3377",
+    "memory": "#bbbbbb",
+    "refresh": "#555555",
+    "issue": "#ee8866",
+}
+"""Compute and every stall of `hwsim.core.stats.STALLS`, in that order."""
 
 
 def write_plots(report: Report, folder: Path) -> tuple[str, ...]:
@@ -65,7 +71,7 @@ def find_bandwidth(report: Report) -> float | None:
 
 def draw_roofline(report: Report) -> Figure:
     """Return a log-log figure: arithmetic intensity (MAC per byte of DRAM traffic) against GMAC/s, every MAC layer a point."""
-    figure, axes = _start(report, "roofline", 9, 6)
+    figure, axes = _start(report, "roofline", 10, 6)
     points = []
     for cost in report.layers:
         moved = cost.stats.moved_bits("dram", "read") + cost.stats.moved_bits("dram", "write")
@@ -83,7 +89,7 @@ def draw_roofline(report: Report) -> Figure:
     _draw_roofs(axes, report, points)
     axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(loc="lower right", fontsize=8, framealpha=0.95)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     figure.canvas.draw()
     _label_points(figure, axes, points)
     return figure
@@ -136,9 +142,6 @@ def _label_points(figure: Figure, axes: Axes, points: list[tuple[float, float, L
     unit = figure.dpi / 72
     dots = [axes.transData.transform((x, y)) for x, y, _ in points]
     taken = [Bbox.from_extents(x - 4 * unit, y - 4 * unit, x + 4 * unit, y + 4 * unit) for x, y in dots]
-    legend = axes.get_legend()
-    if legend is not None:
-        taken.append(legend.get_window_extent(renderer))
     frame = axes.get_window_extent(renderer)
     order = sorted(range(len(points)), key=lambda i: -points[i][2].cycles)[:LABELLED]
     spots = [
@@ -147,7 +150,8 @@ def _label_points(figure: Figure, axes: Axes, points: list[tuple[float, float, L
     for i in order:
         x, y, cost = points[i]
         note = axes.annotate(
-            _shorten(cost.name, 24), (x, y), xytext=(0, 0), textcoords="offset points", fontsize=7, va="center",
+            shorten(cost.name, 24), (x, y), xytext=(0, 0), textcoords="offset points", fontsize=7, va="center",
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
             arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
         )  # fmt: skip
         for dx, dy in spots:
@@ -206,7 +210,7 @@ def _draw_stack(
             label=f"{name.replace('_', ' ')} {100 * share:.1f} %",
         )
         left = [a + b for a, b in zip(left, values, strict=True)]
-    axes.set_yticks(range(len(bars)), [_shorten(name, 30) for name, _ in bars], fontsize=7)
+    axes.set_yticks(range(len(bars)), [shorten(name, 30) for name, _ in bars], fontsize=7)
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xlabel(label)
     axes.grid(True, axis="x", color="#dddddd", linewidth=0.6)
@@ -266,10 +270,3 @@ def _start(report: Report, what: str, width: float, height: float) -> tuple[Figu
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     return figure, axes
-
-
-def _shorten(name: str, limit: int) -> str:
-    if len(name) <= limit:
-        return name
-    head = limit // 2 - 1
-    return f"{name[:head]}..{name[-(limit - head - 2) :]}"

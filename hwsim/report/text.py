@@ -16,21 +16,21 @@ from hwsim.report.units import format_bits, format_digits, format_share, format_
 if TYPE_CHECKING:
     from rich.table import Table
 
-WIDE = 118
-"""Columns from which the whole layer table fits; below, the least needed columns go."""
 TEXT_WIDTH = 118
 """Columns at which provenance is wrapped when the output is piped."""
 _UNLIMITED = 400
+NAME_WIDTH = 20
+"""Columns that the names of layers keep before figures are dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of the layer table: title, cell, and from which terminal width on it is shown."""
+    """A column of the layer table: title, cell, and when it goes where the terminal is narrow (1 first, 0 never)."""
 
     title: str
     cell: Callable[[Report, LayerCost], str]
     left: bool = False
-    from_width: int = 0
+    drop: int = 0
 
 
 def _format_widths(_report: Report, cost: LayerCost) -> str:
@@ -55,15 +55,13 @@ COLUMNS = (
     Column(title="layer", cell=lambda _, cost: cost.name, left=True),
     Column(title="op", cell=lambda _, cost: cost.op, left=True),
     Column(title="bits\nW/I/O", cell=_format_widths, left=True),
-    Column(title="MACs", cell=lambda _, cost: format_si(cost.stats.macs), from_width=WIDE),
+    Column(title="MACs", cell=lambda _, cost: format_si(cost.stats.macs), drop=2),
     Column(title="cycles", cell=lambda _, cost: f"{cost.cycles:,}"),
-    Column(title="cycles\n%", cell=lambda report, cost: format_share(cost.cycles, report.cycles)),
+    Column(title="cycles\n%", cell=lambda report, cost: format_share(cost.cycles, report.cycles), drop=3),
     Column(title="bound by", cell=_format_bound, left=True),
     Column(title="util.\n%", cell=_format_utilization),
-    Column(title="read\nDRAM", cell=lambda _, cost: format_bits(cost.stats.moved_bits("dram", "read")), from_width=100),
-    Column(
-        title="written\nDRAM", cell=lambda _, cost: format_bits(cost.stats.moved_bits("dram", "write")), from_width=WIDE
-    ),
+    Column(title="read\nDRAM", cell=lambda _, cost: format_bits(cost.stats.moved_bits("dram", "read")), drop=4),
+    Column(title="written\nDRAM", cell=lambda _, cost: format_bits(cost.stats.moved_bits("dram", "write")), drop=1),
     Column(title="energy\nµJ", cell=lambda _, cost: format_digits(cost.energy_pj * 1e-6)),
     Column(title="energy\n%", cell=lambda report, cost: format_share(cost.energy_pj, report.energy_pj)),
 )
@@ -92,10 +90,33 @@ def format_report(report: Report, *, width: int | None = None, color: bool = Fal
 
 
 def _build_layer_table(report: Report, width: int) -> Table:
-    columns = [column for column in COLUMNS if column.from_width <= width]
-    rows = [[column.cell(report, cost) for column in columns] for cost in report.layers if cost.cycles]
-    title = f"{report.provenance.network}, {report.provenance.policy}, on {report.provenance.arch} {report.provenance.preset}"
+    cells = {column.title: [column.cell(report, cost) for cost in report.layers if cost.cycles] for column in COLUMNS}
+    columns = list(COLUMNS)
+    for column in sorted((column for column in COLUMNS if column.drop), key=lambda column: column.drop):
+        if _sum_widths(columns, cells, NAME_WIDTH) > width:
+            columns.remove(column)
+    room = max(8, width - _sum_widths(columns[1:], cells, 0) - 3)
+    cells[COLUMNS[0].title] = [shorten(name, room) for name in cells[COLUMNS[0].title]]
+    rows = [list(row) for row in zip(*(cells[column.title] for column in columns), strict=True)]
+    origin = report.provenance
+    title = f"{origin.network}, {origin.policy}, on {origin.arch} {origin.preset}"
     return build_table(title, [(column.title, column.left) for column in columns], rows)
+
+
+def _sum_widths(columns: list[Column], cells: dict[str, list[str]], name_limit: int) -> int:
+    """Return the width of a table: its columns, three blanks between them; names of layers at most ``name_limit``."""
+    widths = [max(len(line) for text in (c.title, *cells[c.title]) for line in text.split("\n")) for c in columns]
+    if name_limit and widths:
+        widths[0] = min(widths[0], name_limit)
+    return sum(widths) + 3 * len(widths)
+
+
+def shorten(name: str, limit: int) -> str:
+    """Return a name of at most ``limit`` characters, its middle left out where it is longer."""
+    if len(name) <= limit:
+        return name
+    head = (limit - 2) // 2
+    return f"{name[:head]}..{name[len(name) - (limit - 2 - head) :]}"
 
 
 def build_table(title: str, columns: list[tuple[str, bool]], rows: list[list[str]]) -> Table:
@@ -139,7 +160,7 @@ def format_hidden(report: Report) -> str:
     return f"without cycles of their own: {names}"
 
 
-def format_totals(report: Report) -> str:
+def format_totals(report: Report, width: int | None = None) -> str:
     """Return the totals as aligned lines."""
     totals = build_totals(report)
     cycles, energy = totals["cycles"], totals["energy_pj"]
@@ -150,8 +171,7 @@ def format_totals(report: Report) -> str:
     unknown = [item.name for item in report.area if item.area_um2 is None]
     area = f"{format_digits(totals['area_um2'] / 1e6)} mm2" if totals["area_um2"] else "unknown"
     lines = [
-        ("cycles", f"{cycles:,} = compute {format_share(totals['compute_cycles'], cycles)} %"),
-        ("", "  + " + " + ".join(stalls) if stalls else ""),
+        ("cycles", " + ".join([f"{cycles:,} = compute {format_share(totals['compute_cycles'], cycles)} %", *stalls])),
         ("latency", f"{format_si(totals['latency_s'], 's')} at {format_si(totals['clock_hz'], 'Hz')}{images}"),
         ("throughput", f"{format_digits(totals['fps'])} images/s, {format_si(totals['tops'] * 1e12, 'OPS')}"),
         ("utilization", f"{100 * totals['utilization']:.1f} % of {format_si(totals['macs'], 'MACs')} at full rate"),
@@ -166,7 +186,7 @@ def format_totals(report: Report) -> str:
         ("weights", f"{format_bits(totals['weight_bits'])} stored"),
         ("peak", f"activations {format_bits(totals['peak_activation_bits'])}" + (f"; tiles: {peaks}" if peaks else "")),
     ]
-    return "\n" + "\n".join(f"{name:<12} {text}" for name, text in lines if text)
+    return "\n" + "\n".join(_wrap(f"{name:<12} ", text, width) for name, text in lines)
 
 
 def format_provenance(report: Report, width: int | None = None) -> str:
@@ -187,7 +207,8 @@ def format_provenance(report: Report, width: int | None = None) -> str:
     lines = [_wrap(f"{name:<12} ", text, width) for name, text in items if text]
     lines += [_wrap("unverified   ", text, width) for text in origin.unverified]
     lines += [_wrap("note         ", text, width) for text in origin.notes]
-    notes = dict.fromkeys(note for cost in report.layers for note in cost.notes)
+    told = [cost for cost in report.layers if cost.cycles or cost.op == "unpriced"]
+    notes = dict.fromkeys(note for cost in told for note in cost.notes)
     lines += [_wrap("layer note   ", f"{note} ({_count_layers(report, note)})", width) for note in notes]
     return "\n" + "\n".join(lines)
 

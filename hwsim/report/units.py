@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _PREFIXES = (
     (1e12, "T"),
     (1e9, "G"),
@@ -28,12 +30,12 @@ def format_digits(value: float, digits: int = 3) -> str:
     size = abs(value)
     if size == 0:
         return "0"
-    if size >= 10 ** (digits - 1) and size < 1e6:
-        return f"{value:.0f}"
+    if 10 ** (digits - 1) <= size < 1e6:
+        return f"{value:,.0f}"
     if 1e-4 <= size < 10 ** (digits - 1):
-        whole = len(str(int(size))) if size >= 1 else 1
-        zeros = 0 if size >= 0.1 else len(f"{size:.10f}".split(".")[1]) - len(f"{size:.10f}".split(".")[1].lstrip("0"))
-        return f"{value:.{max(0, digits - whole) + zeros}f}"
+        # Digits in front of the point, or (negative) zeros behind it.
+        whole = math.floor(math.log10(size)) + 1
+        return f"{value:.{digits - whole}f}"
     return f"{value:.{digits - 1}e}"
 
 
