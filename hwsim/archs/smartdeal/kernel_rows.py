@@ -1,0 +1,232 @@
+"""Kernels of the SmartDeal engine: Booth digits and zero rows, counted on real tensors.
+
+The machine and its points of waiting are defined in `hwsim.archs.smartdeal.datapath`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwsim.core.jit import kernel
+
+
+@kernel
+def count_digits(table: np.ndarray) -> None:
+    """Fill ``table[v + 512]`` with the nonzero radix-4 Booth digits of v, -512 <= v < 512, uint8 [1024].
+
+    Digit i of v is -2 b[2i+1] + b[2i] + b[2i-1] in two's complement; sign extension adds only zero digits.
+    """
+    for index in range(1024):
+        v = index - 512
+        digits = 0
+        below = 0
+        for _ in range(6):
+            low, high = v & 1, v >> 1 & 1
+            if -2 * high + low + below != 0:
+                digits += 1
+            below = high
+            v >>= 2
+        table[index] = digits
+
+
+@kernel
+def measure_rows(x, digits, row_channel, row_count, row_kernel, geometry, time, work):
+    """Fill the time and the Booth digits of every row at every pixel group.
+
+    Parameters
+    ----------
+    x : int16 [N, C, H, W]
+        Centred input activations (stored minus zero point) of one group.
+    digits : uint8 [1024]
+        From `count_digits`.
+    row_channel, row_count, row_kernel : int64 [rows]
+        First channel, channels (1 for a kernel row) and kernel row of each row.
+    geometry : int64 [10]
+        P, Q, stride y x, padding top left, dilation y x, elements of a kernel row (1 for channel rows), MACs of a line.
+    time : int32 [rows, N * P * groups of a row], filled
+        Cycles that a line takes for the row: sum over its elements of the slowest MAC; 0 where every activation is zero.
+    work : int32, same shape, filled
+        Booth cycles of all MACs with a pixel.
+    """
+    p_size, q_size, stride_y, stride_x = geometry[0], geometry[1], geometry[2], geometry[3]
+    pad_y, pad_x, dil_y, dil_x, width, macs = (
+        geometry[4],
+        geometry[5],
+        geometry[6],
+        geometry[7],
+        geometry[8],
+        geometry[9],
+    )
+    images, height, columns = x.shape[0], x.shape[2], x.shape[3]
+    per_row = -(-q_size // macs)
+    for r in range(row_channel.shape[0]):
+        for n in range(images):
+            for p in range(p_size):
+                y = p * stride_y - pad_y + row_kernel[r] * dil_y
+                for group in range(per_row):
+                    slowest_sum, total, any_nonzero = 0, 0, False
+                    q0 = group * macs
+                    q1 = min(q0 + macs, q_size)
+                    for c in range(row_channel[r], row_channel[r] + row_count[r]):
+                        for s in range(width):
+                            slowest = 1
+                            for q in range(q0, q1):
+                                column = q * stride_x - pad_x + s * dil_x
+                                count = 0
+                                if 0 <= y < height and 0 <= column < columns:
+                                    count = np.int64(digits[x[n, c, y, column] + 512])
+                                if count > 0:
+                                    any_nonzero = True
+                                else:
+                                    count = 1
+                                total += count
+                                slowest = max(slowest, count)
+                            slowest_sum += slowest
+                    at = (n * p_size + p) * per_row + group
+                    time[r, at] = slowest_sum if any_nonzero else 0
+                    work[r, at] = total if any_nonzero else 0
+
+
+@kernel
+def measure_passes(time, work, active, pass_start, slices, lines, extra, compute, load, sums):
+    """Fill the cycles of every pass: the slowest line of the slowest slice; and what the engine did.
+
+    Parameters
+    ----------
+    time, work : int32 [rows, groups]
+        From `measure_rows`.
+    active : bool [filters, rows]
+        Coefficient rows that are not zero.
+    pass_start : int64 [passes + 1]
+        First row of each pass; row i of a pass runs on line i modulo ``lines``.
+    slices, lines, extra : int
+        Filters at once; lines (or clusters of lines); cycles that each row takes beyond its multiplications.
+    compute : int32 [filter blocks, groups, passes], filled
+    load : int32 [groups, passes], filled
+        Rows with a nonzero activation on the fullest line: cycles to fill the line stores.
+    sums : int64 [4], added to
+        Booth cycles, rows multiplied, rows loaded, row slots (for the index).
+    """
+    filters, rows = active.shape
+    groups = time.shape[1]
+    blocks = -(-filters // slices)
+    passes = pass_start.shape[0] - 1
+    line_time = np.zeros(lines, np.int64)
+    for k in range(passes):
+        first, last = pass_start[k], pass_start[k + 1]
+        for g in range(groups):
+            fullest = 0
+            for line in range(min(lines, last - first)):
+                count = 0
+                for r in range(first + line, last, lines):
+                    if time[r, g] > 0:
+                        count += 1
+                        sums[2] += 1
+                fullest = max(fullest, count)
+            load[g, k] = fullest
+        for block in range(blocks):
+            for g in range(groups):
+                compute[block, g, k] = 1
+            for f in range(block * slices, min((block + 1) * slices, filters)):
+                for g in range(groups):
+                    used = min(lines, last - first)
+                    for line in range(used):
+                        line_time[line] = 0
+                    line = 0
+                    for r in range(first, last):
+                        t = time[r, g]
+                        if t > 0 and active[f, r]:
+                            line_time[line] += t + extra
+                            sums[0] += work[r, g]
+                            sums[1] += 1
+                        line += 1
+                        if line == lines:
+                            line = 0
+                    slowest = compute[block, g, k]
+                    for line in range(used):
+                        if line_time[line] > slowest:
+                            slowest = line_time[line]
+                    compute[block, g, k] = slowest
+    sums[3] += blocks * groups * rows
+
+
+@kernel
+def measure_depthwise(time, work, active, channels, rows, per_row, slices, copies, compute, load, sums):
+    """Fill the cycles of every pass of a depthwise layer: one channel a slice, its kernel rows on neighbouring lines.
+
+    Parameters
+    ----------
+    time, work : int32 [channels * rows, output rows * per_row]
+    active : bool [channels, rows]
+    channels, rows, per_row, slices, copies : int
+        Channels; kernel rows; pixel groups of an output row; channels at once; neighbouring pixel groups at once.
+    compute, load : int32 [channel blocks, output rows * ceil(per_row / copies), 1], filled
+    sums : int64 [4], added to
+        As in `measure_passes`.
+    """
+    wide_row = -(-per_row // copies)
+    out_rows = time.shape[1] // per_row
+    for block in range(-(-channels // slices)):
+        for y in range(out_rows):
+            for wide in range(wide_row):
+                slowest, fullest = 1, 0
+                for r in range(rows):
+                    for g in range(y * per_row + wide * copies, y * per_row + min((wide + 1) * copies, per_row)):
+                        count = 0
+                        for c in range(block * slices, min((block + 1) * slices, channels)):
+                            t = time[c * rows + r, g]
+                            if t > 0 and active[c, r]:
+                                slowest = max(slowest, np.int64(t))
+                                count += 1
+                                sums[0] += work[c * rows + r, g]
+                        fullest = max(fullest, count)
+                        sums[1] += count
+                        sums[2] += count
+                compute[block, y * wide_row + wide, 0] = slowest
+                load[block, y * wide_row + wide, 0] = fullest
+                sums[3] += min(slices, channels - block * slices) * rows
+
+
+@kernel
+def time_tiles(compute, load, blocks, groups, passes, least, busy, fill):
+    """Fill the busy cycles of tiles: passes in order, the line stores of the next pass filling meanwhile.
+
+    Parameters
+    ----------
+    compute, load : int32 [filter blocks, groups, passes]
+        ``load`` may have one filter block for all.
+    blocks, passes : int64 [tiles, 2]
+        First and one past the last filter block and pass of each tile.
+    groups : int64 [tiles, 8]
+        First and one past the last of: image, output row, pixel group of a row; then output rows and pixel groups of a row
+        in the whole layer.
+    least : int
+        Cycles that the results of a pixel group take to leave, the least time of the next one.
+    busy, fill : int64 [tiles], filled
+    """
+    for t in range(blocks.shape[0]):
+        total, first = 0, -1
+        pending = 0  # compute cycles of the pass that runs while the next one loads
+        since = least  # cycles of this pixel group so far
+        for b in range(blocks[t, 0], blocks[t, 1]):
+            b_load = b if load.shape[0] > 1 else 0
+            for n in range(groups[t, 0], groups[t, 1]):
+                for p in range(groups[t, 2], groups[t, 3]):
+                    for q in range(groups[t, 4], groups[t, 5]):
+                        g = (n * groups[t, 6] + p) * groups[t, 7] + q
+                        for k in range(passes[t, 0], passes[t, 1]):
+                            need = load[b_load, g, k]
+                            if first < 0:
+                                first = need
+                            else:
+                                step = max(pending, need)
+                                total += step
+                                since += step
+                            if k == passes[t, 0]:
+                                if since < least:
+                                    total += least - since
+                                since = 0
+                            pending = compute[b, g, k]
+        total += max(pending, least - since)
+        fill[t] = max(first, 0)
+        busy[t] = total + fill[t]
