@@ -155,7 +155,7 @@ def _read_tensor(model: Any, tensor: Any, problems: list[str]) -> TfTensor:
     if tensor.Buffer() and buffer is not None and buffer.DataLength():
         raw = buffer.DataAsNumpy().tobytes()
         need = count_elements(shape) * bits // 8
-        if kind and need > LARGEST_FILE_BYTES or kind and len(raw) != need:
+        if kind and (need > LARGEST_FILE_BYTES or len(raw) != need):
             problems.append(
                 f"tensor {quote(name)} of shape {list(shape)[:8]} needs {need:,} bytes, {len(raw):,} are there"
             )
