@@ -100,7 +100,7 @@ def _show_net(args: argparse.Namespace) -> str:
     lines = [
         f"{network.name}: {len(network.layers)} layers, {len(network.mac_layers)} of them multiply; input {inputs}",
         _print_table("", columns, rows),
-        f"{network.macs:,} MACs ({format_si(network.macs)}), {network.weights:,} weights ({format_si(network.weights)}) without biases",
+        f"{network.macs:,} MACs ({format_si(network.macs)}), {network.weights:,} weights ({format_si(network.weights)})",
         f"source: {network.source}",
     ]
     return "\n".join(lines + [f"note: {note}" for note in network.notes])

@@ -91,13 +91,17 @@ def _explain_energy(_report: Report, costs: list[LayerCost]) -> list[str]:
     for (component, verb, unit, each, source, note), (count, energy) in terms.items():
         mark = notes.index((source, note)) + 1
         lines.append(
-            f"  {component + ' ' + verb:<20}{format_count(count):>20} {unit + 's':<8} x {format_digits(float(each), 4):>9} pJ"
+            f"  {component + ' ' + verb:<20}{format_count(count):>20} {_pluralize(unit):<9} x {format_digits(float(each), 4):>9} pJ"
             f" = {energy:>20,.1f} pJ {format_share(energy, total):>6} %  [{mark}]"
         )
-    lines.append(f"  {'sum':<20}{'':>46}{total:>20,.1f} pJ  = {format_si(total * 1e-12, 'J')}")
+    lines.append(f"  {'sum':<20}{'':>47}{total:>20,.1f} pJ  = {format_si(total * 1e-12, 'J')}")
     for number, (source, note) in enumerate(notes, 1):
         lines.append(f"  [{number}] {source or 'no source'}" + (f"; {note}" if note else ""))
     return lines
+
+
+def _pluralize(unit: str) -> str:
+    return f"{unit}es" if unit.endswith(("s", "sh", "ch", "x")) else f"{unit}s"
 
 
 def _explain_traffic(_report: Report, costs: list[LayerCost]) -> list[str]:

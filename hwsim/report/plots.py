@@ -135,39 +135,61 @@ def _draw_roofs(axes: Axes, report: Report, points: list[tuple[float, float, Lay
 
 
 def _label_points(figure: Figure, axes: Axes, points: list[tuple[float, float, LayerCost]]) -> None:
-    """Name the points that take the most cycles; a label goes where it covers neither a point nor another label."""
+    """Name the points that take the most cycles; a label goes where it covers no point, no roof and no other label."""
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     unit = figure.dpi / 72
-    dots = [axes.transData.transform((x, y)) for x, y, _ in points]
-    taken = [Bbox.from_extents(x - 4 * unit, y - 4 * unit, x + 4 * unit, y + 4 * unit) for x, y in dots]
+    groups = _join_near(axes, points, 4 * unit)
+    spots = [tuple(axes.transData.transform((x, y))) for x, y, _ in points] + _trace_roofs(axes, 5 * unit)
+    taken = [Bbox.from_extents(x - 3 * unit, y - 3 * unit, x + 3 * unit, y + 3 * unit) for x, y in spots]
     frame = axes.get_window_extent(renderer)
-    order = sorted(range(len(points)), key=lambda i: -points[i][2].cycles)[:LABELLED]
-    spots = [
-        (r * math.cos(a), r * math.sin(a)) for r in (9, 16, 25, 36, 50) for a in (k * math.pi / 6 for k in range(12))
-    ]
-    for i in order:
-        x, y, cost = points[i]
+    groups.sort(key=lambda group: -sum(points[i][2].cycles for i in group))
+    angles = [k * math.pi / 8 for k in range(16)]
+    places = [(r * math.cos(a), r * math.sin(a)) for r in (9, 14, 20, 28, 38, 50, 64) for a in angles]
+    for group in groups[:LABELLED]:
+        x, y, cost = points[max(group, key=lambda i: points[i][2].cycles)]
+        label = shorten(cost.name, 24) + (f" and {len(group) - 1} more" if len(group) > 1 else "")
         note = axes.annotate(
-            shorten(cost.name, 24), (x, y), xytext=(0, 0), textcoords="offset points", fontsize=7, va="center",
-            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+            label, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=7, va="center",
             arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
         )  # fmt: skip
-        for dx, dy in spots:
+        for dx, dy in places:
             note.set_position((dx, dy))
             note.set_horizontalalignment("left" if dx > 1 else "right" if dx < -1 else "center")
-            # Text.get_window_extent leaves the arrow out.
-            from matplotlib.text import Text
-
             note.update_positions(renderer)
-            box = Text.get_window_extent(note, renderer).padded(2 * unit)
+            box = Text.get_window_extent(note, renderer).padded(unit)  # of the text, without its line
             inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
         else:
             note.remove()
+
+
+def _join_near(axes: Axes, points: list[tuple[float, float, LayerCost]], reach: float) -> list[list[int]]:
+    """Return indices of points in groups that lie on one another; identical layers do."""
+    groups: list[list[int]] = []
+    places = [axes.transData.transform((x, y)) for x, y, _ in points]
+    for i, (x, y) in enumerate(places):
+        for group in groups:
+            if math.hypot(x - places[group[0]][0], y - places[group[0]][1]) < reach:
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    return groups
+
+
+def _trace_roofs(axes: Axes, step: float) -> list[tuple[float, float]]:
+    """Return places along the drawn lines, in pixels, ``step`` apart."""
+    found = []
+    for line in axes.get_lines():
+        (x0, y0), (x1, y1) = axes.transData.transform(line.get_xydata())
+        count = max(1, int(math.hypot(x1 - x0, y1 - y0) / step))
+        found += [(x0 + (x1 - x0) * k / count, y0 + (y1 - y0) * k / count) for k in range(count + 1)]
+    return found
 
 
 def draw_energy(report: Report) -> Figure:

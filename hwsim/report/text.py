@@ -291,8 +291,6 @@ def format_comparison(reports: list[Report], *, width: int | None = None, color:
     table = build_table(f"{first.network}, {first.policy}, batch {reports[0].batch}", columns, rows)
     lines = [render(table, width, color)]
     lines += ["", *(_wrap("note         ", text, width) for text in list_differences(reports))]
-    unverified = [
-        f"{r.provenance.arch} {r.provenance.preset}: {text}" for r in reports for text in r.provenance.unverified
-    ]
+    unverified = dict.fromkeys(f"{r.provenance.preset}: {text}" for r in reports for text in r.provenance.unverified)
     lines += [_wrap("unverified   ", text, width) for text in unverified]
     return "\n".join(lines).rstrip("\n")
