@@ -71,7 +71,7 @@ def lower_table(datapath: Datapath, mapping: Mapping, ready: Lowering) -> npt.ND
     align = int(ready.scalars[0])
     w_bits = _round_up_array(datapath.weight_tile_bits(list_weight_boxes(layer, mapping.tile)), align)
     w_address = np.cumsum(w_bits) - w_bits
-    table = np.empty(len(boxes) * (5 + len(ready.operands)), INSTRUCTION)
+    table = np.zeros(len(boxes) * (5 + len(ready.operands)), INSTRUCTION)  # zeros: padding bytes are part of the Program
     order = np.array(["MKC".index(loop) for loop in mapping.order], np.int64)
     count = lower_kernel(
         ready.dims, ready.window, np.array(mapping.tile, np.int64), order, ready.operands, ready.out,
