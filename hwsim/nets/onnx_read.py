@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwsim.core.errors import InputError
-from hwsim.nets.onnx_safety import STORED_BITS, decode_tensor, quote, raise_problems, read_model_bytes
+from hwsim.nets.onnx_safety import STORED_BITS, decode_tensor, make_printable, quote, raise_problems, read_model_bytes
 
 _FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS = 1, 2, 3, 4, 5, 6, 7, 8
 _GRAPHS = 10
@@ -19,6 +19,11 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 
 class Problem(Exception):
     """What is wrong with a node; whoever walks the graph adds where and collects."""
+
+
+def read_text(value: str | bytes) -> str:
+    """Return a name of the file; protobuf hands over bytes where it is not UTF-8, which raises UnicodeDecodeError."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,20 +127,23 @@ def _read_graph(data: bytes, source: str, folder: Path) -> Model:
         problems.append("it defines functions of its own: inline them first (onnx.inliner.inline_local_functions)")
     constants: dict[str, Stored] = {}
     for init in graph.initializer:
-        where = f"initializer {quote(init.name)}"
-        if init.name in constants:
-            problems.append(f"the name {quote(init.name)} of an initializer is used twice")
+        name = read_text(init.name)
+        where = f"initializer {quote(name)}"
+        if name in constants:
+            problems.append(f"the name {quote(name)} of an initializer is used twice")
         array = decode_tensor(init, folder, where, problems)
-        constants[init.name] = Stored(array=array, bits=STORED_BITS.get(init.data_type, 0))
+        constants[name] = Stored(array=array, bits=STORED_BITS.get(init.data_type, 0))
     nodes = [_read_node(node, folder, problems) for node in graph.node]
-    inputs = {info.name: _read_shape(info) for info in graph.input if info.name not in constants}
-    outputs = tuple(info.name for info in graph.output)
+    inputs = {name: _read_shape(info) for info in graph.input if (name := read_text(info.name)) not in constants}
+    outputs = tuple(read_text(info.name) for info in graph.output)
     if not outputs:
         problems.append("the graph has no output")
     ordered = _order_nodes(nodes, {*constants, *inputs}, outputs, problems)
     raise_problems(source, problems)
     shapes = {
-        info.name: shape for info in (*graph.value_info, *graph.output) if (shape := _read_shape(info)) is not None
+        read_text(info.name): shape
+        for info in (*graph.value_info, *graph.output)
+        if (shape := _read_shape(info)) is not None
     }
     versions = [entry.version for entry in proto.opset_import if entry.domain in STANDARD_DOMAINS]
     return Model(
@@ -166,34 +174,35 @@ def _parse(data: bytes, source: str) -> Any:
 
 def _read_node(proto: Any, folder: Path, problems: list[str]) -> Node:
     node = Node(
-        name=proto.name,
-        op=proto.op_type,
-        domain=proto.domain,
-        inputs=tuple(proto.input),
-        outputs=tuple(proto.output),
+        name=read_text(proto.name),
+        op=make_printable(read_text(proto.op_type)),
+        domain=make_printable(read_text(proto.domain)),
+        inputs=tuple(read_text(name) for name in proto.input),
+        outputs=tuple(read_text(name) for name in proto.output),
         proto=proto,
     )
     if not any(node.outputs):
         problems.append(f"{node.where} has no output")
     for attr in proto.attribute:
-        where = f"{node.where}: attribute {quote(attr.name)}"
+        key = read_text(attr.name)
+        where = f"{node.where}: attribute {quote(key)}"
         if attr.type in (_GRAPH, _GRAPHS):
             problems.append(f"{node.where} holds a subgraph; only static graphs can be priced")
         elif attr.type == _FLOAT:
-            node.attrs[attr.name] = float(attr.f)
+            node.attrs[key] = float(attr.f)
         elif attr.type == _INT:
-            node.attrs[attr.name] = int(attr.i)
+            node.attrs[key] = int(attr.i)
         elif attr.type == _STRING:
-            node.attrs[attr.name] = attr.s.decode("utf-8", "replace")
+            node.attrs[key] = attr.s.decode("utf-8", "replace")
         elif attr.type == _FLOATS:
-            node.attrs[attr.name] = tuple(float(v) for v in attr.floats)
+            node.attrs[key] = tuple(float(v) for v in attr.floats)
         elif attr.type == _INTS:
-            node.attrs[attr.name] = tuple(int(v) for v in attr.ints)
+            node.attrs[key] = tuple(int(v) for v in attr.ints)
         elif attr.type == _STRINGS:
-            node.attrs[attr.name] = tuple(v.decode("utf-8", "replace") for v in attr.strings)
+            node.attrs[key] = tuple(v.decode("utf-8", "replace") for v in attr.strings)
         elif attr.type == _TENSOR:
             array = decode_tensor(attr.t, folder, where, problems)
-            node.attrs[attr.name] = Stored(array=array, bits=STORED_BITS.get(attr.t.data_type, 0))
+            node.attrs[key] = Stored(array=array, bits=STORED_BITS.get(attr.t.data_type, 0))
         else:
             problems.append(f"{where} has the type {attr.type}, which is not supported")
     return node
@@ -207,7 +216,7 @@ def _read_shape(info: Any) -> tuple[int | str | None, ...] | None:
         if dim.HasField("dim_value"):
             dims.append(int(dim.dim_value))
         else:
-            dims.append(str(dim.dim_param) or None)
+            dims.append(read_text(dim.dim_param) or None)
     return tuple(dims)
 
 

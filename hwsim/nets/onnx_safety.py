@@ -52,6 +52,11 @@ def quote(name: object) -> str:
     return text if len(text) <= 80 else text[:76] + "...'"
 
 
+def make_printable(text: str) -> str:
+    """Return text without line breaks and other control characters, at most 80 characters long."""
+    return "".join(c if c.isprintable() else "?" for c in text[:80])
+
+
 def raise_problems(source: str, problems: list[str]) -> None:
     """Raise InputError with the problems, if there are any; very long lists are cut, with their number."""
     if problems:
@@ -185,6 +190,9 @@ STORED_BITS = {2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 12: 32, 13: 64, 21: 4, 22
 def _read_external(tensor: Any, folder: Path, need: int, where: str, problems: list[str]) -> bytes | None:
     """Read a tensor's bytes from a file in the model's folder; anything outside of it is refused."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
+    if any(isinstance(part, bytes) for pair in entries.items() for part in pair):
+        problems.append(f"{where} has external data whose path is not text")
+        return None
     location = entries.get("location", "")
     if not location or "\0" in location or os.path.isabs(location) or ".." in Path(location.replace("\\", "/")).parts:
         problems.append(f"{where} lies in {quote(location)}, which is not a plain path inside the model's folder")
