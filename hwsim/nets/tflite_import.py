@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -69,10 +69,7 @@ class _Walk:
         data = self.constants.get(index, tensor.data)
         if data is None:
             raise _Problem(f"lacks the data of its constant input {quote(tensor.name)}")
-        return TfTensor(
-            name=tensor.name, shape=tensor.shape, kind=tensor.kind, bits=tensor.bits, data=data, scale=tensor.scale,
-            zero=tensor.zero, axis=tensor.axis,
-        )  # fmt: skip
+        return replace(tensor, data=data)
 
     def emit(self, op: TfOp, kind: str, inputs: list[str], out: Shape4, **fields: Any) -> Draft:
         if any(not 1 <= n <= LARGEST_DIM for n in out):
