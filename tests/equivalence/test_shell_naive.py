@@ -1,0 +1,70 @@
+"""The shell's event kernel against a loop over cycles: every instruction's times and every cycle's cause."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+
+from hwsim.archs.systolic.spec import PRESETS
+from hwsim.core.layer import Layer
+from hwsim.core.mapping import ORDERS, Mapping
+from hwsim.core.program import OPCODES
+from hwsim.core.shell import Memory
+from hwsim.engine.lower import lower
+from hwsim.engine.run import time_program
+from tests.naive_cases import cases, workload_of
+from tests.naive_shell import run_naive
+
+MOST_CYCLES = 6000
+
+
+def check_equal(datapath, arch, mapping) -> None:
+    """Compare kernel and naive machine on one Program."""
+    program = lower(datapath, arch, mapping)
+    run, timeline = time_program(program, arch)
+    naive = run_naive(program.table, arch.memory, arch.shell.issue_cycles)
+    for name in ("ready", "start", "end"):
+        expected = [getattr(naive, name)[i] for i in range(len(program))]
+        np.testing.assert_array_equal(getattr(timeline, name), expected, err_msg=name)
+    assert run.cycles == naive.cycles
+    assert {"compute": run.compute_cycles, **dict(run.stall_cycles)} == naive.account
+    assert sum(naive.account.values()) == run.cycles
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(cases())
+def test_kernel_equals_the_loop_over_cycles(case):
+    datapath, arch, mapping = case
+    run, _ = time_program(lower(datapath, arch, mapping), arch)
+    assume(run.cycles <= MOST_CYCLES)
+    check_equal(datapath, arch, mapping)
+
+
+SPILLING = Layer(
+    name="layer", op="conv", inputs=("x",), N=2, G=2, K=6, C=5, P=4, Q=4, R=3, S=3, H=4, W=4, padding=(1, 1, 1, 1)
+)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels", ["shared", "per-operand"])
+@pytest.mark.parametrize(("latency", "issue"), [(0, 0), (0, 2), (9, 0), (32, 2)])
+@pytest.mark.parametrize("flow", ["os", "ws"])
+def test_spilled_partial_sums_in_every_order(order, channels, latency, issue, flow, small_arch):
+    memory = Memory(latency_cycles=latency, bits_per_cycle=32, channels=channels)
+    shell = replace(small_arch.shell, issue_cycles=issue)
+    arch = replace(small_arch, memory=memory, shell=shell, dataflow=flow)
+    datapath = arch.bind(workload_of(SPILLING))
+    mapping = Mapping(tile=(1, 1, 3, 2, 2, 4), order=order)
+    table = lower(datapath, arch, mapping).table
+    spills = bool((table["op"] == OPCODES.index("SPILL")).any())
+    assert spills == (not order.endswith("C"))
+    check_equal(datapath, arch, mapping)
+
+
+@pytest.fixture
+def small_arch():
+    """A 4 x 4 array."""
+    return replace(PRESETS["small"], preset="small+", rows=4, cols=4)
