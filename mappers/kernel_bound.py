@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hwsim.core.jit import kernel
-from hwsim.engine.kernel_lower import span
+from hwsim.engine.kernel_lower import rows_per_unit, span
 
 
 @kernel
@@ -19,12 +19,14 @@ def input_span(lo, hi, stride, pad, dilation, window, size, windowed):
 
 
 @kernel
-def sum_rows(tile, extent, stride, pad, dilation, window, size, windowed):
-    """Return sum, first and largest number of stored rows over the tiles of P."""
+def sum_rows(tile, extent, stride, pad, dilation, window, size, windowed, shared):
+    """Return sum, first and largest number of moved units of ``shared`` rows over the tiles of P."""
     total, first, largest = 0, 0, 0
     lo = 0
     while lo < extent:
         a, b = input_span(lo, min(lo + tile, extent), stride, pad, dilation, window, size, windowed)
+        if b > a:
+            a, b = a // shared, -(-b // shared)
         total += b - a
         if lo == 0:
             first = b - a
@@ -34,13 +36,15 @@ def sum_rows(tile, extent, stride, pad, dilation, window, size, windowed):
 
 
 @kernel
-def sum_columns(tile, extent, stride, pad, dilation, window, size, windowed, bits, align):
+def sum_columns(tile, extent, stride, pad, dilation, window, size, windowed, bits, align, shared):
     """Return sum, first and largest moved bits of a row segment over the tiles of Q."""
     total, first, largest = 0, 0, 0
     lo = 0
     while lo < extent:
         a, b = input_span(lo, min(lo + tile, extent), stride, pad, dilation, window, size, windowed)
         moved = span(a, b - a, bits, align) if b > a else 0
+        if moved > 0 and shared > 1:
+            moved = align
         total += moved
         if lo == 0:
             first = moved
@@ -76,21 +80,24 @@ def sum_vector(tile_outer, outer, tile_inner, inner, bits, align):
 @kernel
 def measure_operand(t, dims, window, operand, align):
     """Return total, first and largest moved bits over the tiles of an input operand, each tile once."""
-    rows, row0, row_max = sum_rows(t[4], dims[4], window[2], window[4], window[6], window[0], operand[2], window[8])
+    shared = rows_per_unit(operand[3], operand[4], align)
+    rows, row0, row_max = sum_rows(
+        t[4], dims[4], window[2], window[4], window[6], window[0], operand[2], window[8], shared
+    )
     images = dims[0] if operand[0] > 1 else -(-dims[0] // t[0])
     image0 = t[0] if operand[0] > 1 else 1
     if operand[2] == 1 and operand[3] == 1:
         outer, inner = (dims[1], dims[3]) if operand[1] > 1 else (1, 1)
         v, v0, v_max = sum_vector(min(t[1], outer), outer, min(t[3], inner), inner, operand[4], align)
         cols, col0, col_max = sum_columns(
-            t[5], dims[5], window[3], window[5], window[7], window[1], operand[3], window[8], 1, 1
+            t[5], dims[5], window[3], window[5], window[7], window[1], operand[3], window[8], 1, 1, 1
         )
         steps = rows * cols  # pixel tiles that see the one element, not padding alone
         if operand[1] == 1:
             steps *= -(-dims[1] // t[1]) * -(-dims[3] // t[3])
         return v * images * steps, v0 * image0 * row0 * col0, v_max * image0 * row_max * col_max
     cols, col0, col_max = sum_columns(
-        t[5], dims[5], window[3], window[5], window[7], window[1], operand[3], window[8], operand[4], align
+        t[5], dims[5], window[3], window[5], window[7], window[1], operand[3], window[8], operand[4], align, shared
     )
     if operand[1] == 1:
         channels = -(-dims[1] // t[1]) * -(-dims[3] // t[3])
@@ -109,15 +116,15 @@ def measure_output(t, dims, out, align):
         n0 = (dims[0] - 1) // t[0] * t[0]
         last = span(g0 * dims[2] + k0, (dims[1] - g0) * (dims[2] - k0), out[4], align)
         return v * dims[0], last * (dims[0] - n0)
-    cols, lo, seg = 0, 0, 0
-    while lo < dims[5]:
-        seg = span(lo, min(t[5], dims[5] - lo), out[4], align)
-        cols += seg
-        lo += t[5]
-    last = seg
-    for d in (0, 1, 2, 4):
+    shared = rows_per_unit(out[3], out[4], align)
+    cols, _, _ = sum_columns(t[5], dims[5], 1, 0, 1, 1, out[3], 1, out[4], align, shared)
+    rows, _, _ = sum_rows(t[4], dims[4], 1, 0, 1, 1, out[2], 1, shared)
+    q0, p0 = (dims[5] - 1) // t[5] * t[5], (dims[4] - 1) // t[4] * t[4]
+    last = align if shared > 1 else span(q0, dims[5] - q0, out[4], align)
+    last *= -(-dims[4] // shared) - p0 // shared
+    for d in (0, 1, 2):
         last *= dims[d] - (dims[d] - 1) // t[d] * t[d]
-    return cols * dims[4] * whole * dims[0], last
+    return cols * rows * whole * dims[0], last
 
 
 @kernel

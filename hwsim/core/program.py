@@ -19,8 +19,10 @@ semaphore       given by     meaning                                     tokens 
 ``SPILLED``     store        partial sums are back in memory             0
 ==============  ===========  ==========================================  ==============
 
-Banks of each buffer are used in turn. Tensors lie in memory channel-major (``[N, channel, row, column]``), each row
-starting at a multiple of the memory's alignment; weights lie tile by tile in the order of the tiles, each tile one run.
+Banks of each buffer are used in turn. Tensors lie in memory channel-major (``[N, channel, row, column]``). A row longer than half
+an alignment unit (a beat of the memory's port by default) takes whole units; of shorter rows, padded to bytes, as many
+share a unit as fit, and they move together; a plane starts a unit. A tensor of one pixel is one row of its channels. A segment of
+a row moves in the units it touches. Weights lie tile by tile in the order of the tiles, each tile one run of whole units.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Boxes, C, Int64, K, Mapping, list_boxes
 from hwsim.core.program import INSTRUCTION, Program
 from hwsim.engine.kernel_lower import lower as lower_kernel
+from hwsim.engine.kernel_lower import rows_per_unit
 
 PAGE_BITS = 8 * 4096
 """Tensors start at multiples of this in memory, rounded up to the alignment where that does not divide it."""
@@ -71,7 +72,9 @@ def lower_table(datapath: Datapath, mapping: Mapping, ready: Lowering) -> npt.ND
     align = int(ready.scalars[0])
     w_bits = _round_up_array(datapath.weight_tile_bits(list_weight_boxes(layer, mapping.tile)), align)
     w_address = np.cumsum(w_bits) - w_bits
-    table = np.zeros(len(boxes) * (5 + len(ready.operands)), INSTRUCTION)  # zeros: padding bytes are part of the Program
+    table = np.zeros(
+        len(boxes) * (5 + len(ready.operands)), INSTRUCTION
+    )  # zeros: padding bytes are part of the Program
     order = np.array(["MKC".index(loop) for loop in mapping.order], np.int64)
     count = lower_kernel(
         ready.dims, ready.window, np.array(mapping.tile, np.int64), order, ready.operands, ready.out,
@@ -91,11 +94,12 @@ def list_weight_boxes(layer: Layer, tile: tuple[int, ...]) -> Boxes:
 
 
 def stored_bits(shape: tuple[int, int, int, int], bits: int, align: int) -> int:
-    """Return the bits of an activation tensor in memory: every row padded to the alignment; a vector is one row."""
+    """Return the bits of an activation tensor in memory: rows fill whole alignment units; a vector is one row."""
     n, channels, height, width = shape
     if height == width == 1:
         return n * _round_up(channels * bits, align)
-    return n * channels * height * _round_up(width * bits, align)
+    units = -(-height // int(rows_per_unit(width, bits, align)))
+    return n * channels * units * _round_up(width * bits, align)
 
 
 def load_bits(datapath: Datapath, align: int) -> int:
