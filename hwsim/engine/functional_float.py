@@ -56,7 +56,8 @@ def execute_float(
     out = _execute_operator(layer, inputs, tensors)
     if observe is not None and layer.op != "activation" and clamp_limits(layer) is None:
         observe(out)
-    return np.asarray(apply_activation(out, layer), np.float32)
+    slopes = tensors.layers[layer.name].weight if layer.op == "activation" and layer.name in tensors.layers else None
+    return np.asarray(apply_activation(out, layer, slopes), np.float32)
 
 
 def _execute_operator(layer: Layer, inputs: list[Array], tensors: Tensors) -> Array:
@@ -68,11 +69,11 @@ def _execute_operator(layer: Layer, inputs: list[Array], tensors: Tensors) -> Ar
         if found.bias is None:
             return out
         bias = found.bias.astype(np.float32)
-        if found.w_scale is not None:
+        if found.w_scale is not None and found.bias.dtype.kind in "iu":
             bias = bias * found.w_scale.astype(np.float32) * np.float32(tensors.activations[layer.inputs[0]].scale)
         return out + bias.reshape(1, -1, 1, 1)
     if layer.op == "add":
-        return sum(inputs[1:], start=x)
+        return x - inputs[1] if layer.attr("negate_second") else sum(inputs[1:], start=x)
     if layer.op == "mul":
         out = x
         for other in inputs[1:]:

@@ -28,7 +28,8 @@ Where ONNX Runtime does not compute an integer accumulator, mode ``float`` follo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +39,11 @@ from hwsim.core.errors import HwsimError
 from hwsim.core.layer import ADDRESS_OPS, Layer
 from hwsim.core.network import Network
 from hwsim.core.tensors import ActQuant, LayerTensors, Tensors
-from hwsim.engine.functional_float import find_tensors
+from hwsim.engine.functional_add import IntArray, add_float, add_tflite, centre
+from hwsim.engine.functional_float import execute_float, find_tensors
 from hwsim.engine.functional_ops import (
     Array,
     apply_activation,
-    apply_lrn,
-    apply_softmax,
     clamp_limits,
     convolve_integer,
     count_window,
@@ -51,12 +51,11 @@ from hwsim.engine.functional_ops import (
     pool_max,
     pool_sum,
 )
-from hwsim.quant.calibrate import INPUT, PASS_THROUGH, PRE
+from hwsim.quant.calibrate import INPUT, PASS_THROUGH, PRE, SCALE_LAYER_BITS
 from hwsim.quant.requant import (
     REQUANT_MODES,
     ROUNDINGS,
     combine_scales,
-    multiply_tflite,
     quantize_multiplier,
     quantize_multiplier_tflite,
     quantize_shift,
@@ -67,9 +66,16 @@ from hwsim.quant.requant import (
     saturate,
     shift_right,
 )
-from hwsim.quant.uniform import choose_dtype, dequantize_activation, quantize_activation
+from hwsim.quant.uniform import (
+    choose_activation_quant,
+    choose_dtype,
+    dequantize_activation,
+    quantize_activation,
+    quantize_weights,
+)
 
-IntArray = npt.NDArray[np.int64]
+FLOAT_OPS = ("softmax", "lrn")
+"""Operators that compute in float32 on dequantized inputs."""
 PRODUCT_BITS = 62
 """Bits of accumulator times multiplier that the model carries: accumulators wider than 32 bits (16-bit weights and
 activations) get a multiplier of ``62 - bits``, all others one of 31."""
@@ -77,8 +83,10 @@ ACC_BITS = 31
 """Bits of an int32 accumulator's magnitude."""
 ADD_MULTIPLIER_BITS = 31
 """Bits of the larger multiplier of an addition."""
-TFLITE_ADD_SHIFT = 20
-"""TensorFlow Lite's addition of int8 shifts its inputs left by 20 first (tensorflow/lite/kernels/add.cc)."""
+PRE_BITS = 16
+"""Bits of a fused activation's argument that has no format of its own."""
+PRE_REACH = 16.0
+"""Real values that such an argument covers at least: beyond, every activation of the project is flat or linear to 1e-6."""
 
 
 class IntegerModel:
@@ -87,7 +95,8 @@ class IntegerModel:
     Parameters
     ----------
     network, tensors
-        What is run; every tensor needs a quantization, but for operators that move elements (they inherit it).
+        What is run. An operator that moves elements and has no format of its own inherits its input's; any other tensor
+        without a format is real: float32, and no MAC layer may read it.
     requant, rounding : str
         See `hwsim.quant.requant`.
     visit : callable, optional
@@ -109,23 +118,24 @@ class IntegerModel:
 
     def execute(self, layer: Layer, inputs: list[Array]) -> Array:
         """Run one layer on stored integers and return the stored result."""
-        quants = [self._quant_of(layer, name) for name in layer.inputs]
-        if layer.op in ("softmax", "lrn"):
-            return self._execute_in_float(layer, inputs[0], quants[0])
-        final = self._quant_of(layer, layer.name)
+        final = self.quants.get(layer.name)
+        stored = all(x.dtype.kind in "iu" for x in inputs)
+        if layer.kind == "mac" and not stored:
+            raise HwsimError(
+                f"layer {layer.name}: it reads {layer.inputs[0]}, which has no integer format: calibrate first"
+            )
+        if layer.op in FLOAT_OPS or not stored or (final is None and layer.kind != "mac"):
+            return self._execute_in_float(layer, inputs, final)
+        quants = [self.quants[name] for name in layer.inputs]
+        if final is None:
+            return self._multiply_to_real(layer, inputs[0], quants[0])
         if layer.op == "activation":
             return self._apply_table(layer, inputs[0], quants[0], final)
         limits = clamp_limits(layer)
-        out_quant = final if limits is not None else self._quant_of(layer, layer.name + PRE)
-        stored = self._execute_operator(layer, inputs, quants, out_quant)
-        if limits is None:
-            return self._apply_table(layer, stored, out_quant, final)
-        return _clamp(stored, limits, final)
-
-    def _quant_of(self, layer: Layer, name: str) -> ActQuant:
-        if name not in self.quants:
-            raise HwsimError(f"layer {layer.name}: the tensor {name} has no quantization: calibrate the network first")
-        return self.quants[name]
+        if limits is not None:
+            return _clamp(self._execute_operator(layer, inputs, quants, final), limits, final)
+        before = self.quants.get(layer.name + PRE) or _choose_argument(layer, final)
+        return self._apply_table(layer, self._execute_operator(layer, inputs, quants, before), before, final)
 
     def _execute_operator(self, layer: Layer, inputs: list[Array], quants: list[ActQuant], out: ActQuant) -> Array:
         if layer.kind == "mac" or layer.op == "scale":
@@ -145,12 +155,26 @@ class IntegerModel:
         raise HwsimError(f"layer {layer.name}: the operator {layer.op} cannot be executed")
 
     def _multiply_accumulate(self, layer: Layer, x: Array, quant: ActQuant, out: ActQuant) -> Array:
+        acc, factors, acc_bits = self._accumulate(layer, x, quant)
+        return self._requantize(acc, factors, out, acc_bits=acc_bits, where=layer.name)
+
+    def _multiply_to_real(self, layer: Layer, x: Array, quant: ActQuant) -> Array:
+        """Return a MAC layer's result in float32, where its output has no integer format."""
+        acc, (x_scale, w_scale), _ = self._accumulate(layer, x, quant)
+        return apply_activation(acc.astype(np.float32) * combine_scales(x_scale, w_scale, divisor=1.0), layer)
+
+    def _accumulate(
+        self, layer: Layer, x: Array, quant: ActQuant
+    ) -> tuple[IntArray, tuple[np.float32, npt.NDArray[np.float32]], int]:
+        """Return the exact accumulators with bias, their scale's factors and the bits that their formats bound them by."""
         narrow = self.tensors.activations.get(layer.name + INPUT)
         if narrow is not None:
             x, quant = self.convert(x, quant, narrow), narrow
         if self.visit is not None and layer.kind == "mac":
             self.visit(layer, x)
         found = find_tensors(layer, self.tensors)
+        if layer.op == "scale" and found.w_scale is None:
+            found = _quantize_scale(found)
         if found.w_scale is None or found.weight.dtype.kind not in "iu":
             raise HwsimError(f"layer {layer.name}: its weights are float: quantize the network first")
         weight = _centre_weights(found)
@@ -159,11 +183,14 @@ class IntegerModel:
             acc = centred.astype(np.int64) * weight.reshape(1, -1, 1, 1)
         else:
             acc = convolve_integer(centred, weight.reshape(layer.G * layer.K, layer.C, layer.R, layer.S), layer)
-        if found.bias is not None:
-            acc += found.bias.astype(np.int64).reshape(1, -1, 1, 1)
         scale = found.w_scale.astype(np.float32).reshape(1, -1, 1, 1)
+        if found.bias is not None:
+            bias: Array = found.bias.reshape(1, -1, 1, 1)
+            if bias.dtype.kind == "f":
+                bias = np.rint(bias / (scale.astype(np.float64) * quant.scale))
+            acc += bias.astype(np.int64)
         acc_bits = (layer.C * layer.R * layer.S - 1).bit_length() + quant.bits + found.w_bits - 1
-        return self._requantize(acc, (np.float32(quant.scale), scale), out, acc_bits=acc_bits, where=layer.name)
+        return acc, (np.float32(quant.scale), scale), acc_bits
 
     def _requantize(
         self,
@@ -204,26 +231,43 @@ class IntegerModel:
         limits = clamp_limits(layer)
         if limits is not None:
             return _clamp(self.convert(x, source, target), limits, target)
+        if layer.op == "activation" and layer.name in self.tensors.layers:
+            return self._apply_slopes(layer, x, source, target)
         codes = np.arange(source.low, source.high + 1)
         reals = apply_activation((codes - source.zero_point) * np.float64(source.scale), layer)
         table = np.rint(reals / np.float64(target.scale)).astype(np.int64)
         entries = saturate(table, target.zero_point, target.low, target.high)
         return entries.astype(choose_dtype(target.bits, target.signed))[x.astype(np.int64) - source.low]
 
+    def _apply_slopes(self, layer: Layer, x: Array, source: ActQuant, target: ActQuant) -> Array:
+        """Apply a leaky_relu whose slopes go by channel: a table for each channel, computed for the elements at hand."""
+        reals = (x.astype(np.int64) - source.zero_point) * np.float64(source.scale)
+        reals = apply_activation(reals, layer, self.tensors.layers[layer.name].weight)
+        stored = saturate(
+            np.rint(reals / np.float64(target.scale)).astype(np.int64), target.zero_point, target.low, target.high
+        )
+        return stored.astype(choose_dtype(target.bits, target.signed))
+
     def _add(self, layer: Layer, inputs: list[Array], quants: list[ActQuant], out: ActQuant) -> Array:
         dtype = choose_dtype(out.bits, out.signed)
+        signs = [1] * len(inputs)
+        if layer.attr("negate_second"):
+            signs[1] = -1
+            if self.mode == "float":
+                a, b = (dequantize_activation(x, quant) for x, quant in zip(inputs, quants, strict=True))
+                return quantize_activation(a - b, out)
         if self.mode == "tflite" and len(inputs) == 2:
-            return _add_tflite(inputs, quants, out).astype(dtype)
+            return add_tflite(inputs, quants, signs, out).astype(dtype)
         ratios = [combine_scales(quant.scale, divisor=out.scale) for quant in quants]
         if self.mode == "float":
-            return _add_float(inputs, quants, ratios, out).astype(dtype)
+            return add_float(inputs, quants, ratios, out).astype(dtype)
         if self.mode == "shift":
             shift = np.maximum(max(quantize_shift(ratio) for ratio in ratios), 0)
         else:
             _, shift = quantize_multiplier(max(ratios), ADD_MULTIPLIER_BITS)
         total: IntArray | int = 0
-        for x, quant, ratio in zip(inputs, quants, ratios, strict=True):
-            factor = int(np.rint(np.ldexp(np.float64(ratio), int(shift))))
+        for x, quant, ratio, sign in zip(inputs, quants, ratios, signs, strict=True):
+            factor = sign * int(np.rint(np.ldexp(np.float64(ratio), int(shift))))
             total = total + centre(x, quant).astype(np.int64) * factor
         return saturate(shift_right(total, shift, self.rounding), out.zero_point, out.low, out.high).astype(dtype)
 
@@ -254,10 +298,12 @@ class IntegerModel:
             stored[:, :, where] = self._requantize(acc[:, :, where], (np.float32(quant.scale),), out, int(count))
         return stored
 
-    def _execute_in_float(self, layer: Layer, x: Array, quant: ActQuant) -> Array:
-        reals = dequantize_activation(x, quant)
-        out = apply_softmax(reals, layer) if layer.op == "softmax" else apply_lrn(reals, layer)
-        final = self.quants.get(layer.name)
+    def _execute_in_float(self, layer: Layer, inputs: list[Array], final: ActQuant | None) -> Array:
+        reals = [
+            dequantize_activation(x, self.quants[name]) if x.dtype.kind in "iu" else x
+            for x, name in zip(inputs, layer.inputs, strict=True)
+        ]
+        out = execute_float(layer, reals, self.tensors)
         return out if final is None else quantize_activation(out, final)
 
 
@@ -270,15 +316,25 @@ def complete_quants(network: Network, tensors: Tensors) -> dict[str, ActQuant]:
     return quants
 
 
-def centre(x: Array, quant: ActQuant) -> Array:
-    """Return stored integers less their zero point, int32 where there is one to subtract."""
-    return x.astype(np.int32) - quant.zero_point if quant.zero_point else x
-
-
 def _centre_weights(found: LayerTensors) -> Array:
     if found.w_zero is None or not np.any(found.w_zero):
         return found.weight
     return found.weight.astype(np.int32) - found.w_zero.astype(np.int32).reshape(-1, *(1,) * (found.weight.ndim - 1))
+
+
+def _quantize_scale(found: LayerTensors) -> LayerTensors:
+    """Quantize the float factors of a ``scale`` layer: per channel, so each is 127 or -127 times its scale."""
+    quantized = quantize_weights(found.weight.reshape(-1, 1), SCALE_LAYER_BITS)
+    return replace(found, weight=quantized.stored, w_scale=quantized.scale, w_bits=SCALE_LAYER_BITS)
+
+
+def _choose_argument(layer: Layer, final: ActQuant) -> ActQuant:
+    """Return a format for a fused activation's argument: 16 bits that reach as far as the output's format can tell apart."""
+    reach = final.scale * max(final.high - final.zero_point, final.zero_point - final.low)
+    alpha = layer.attr("alpha", 0.01) if layer.activation == "leaky_relu" else 1.0
+    if isinstance(alpha, int | float) and 0 < abs(alpha) < 1:
+        reach /= abs(alpha)
+    return choose_activation_quant(-max(reach, PRE_REACH), max(reach, PRE_REACH), PRE_BITS)
 
 
 def _clamp(stored: Array, limits: tuple[float, float], quant: ActQuant) -> Array:
@@ -287,38 +343,3 @@ def _clamp(stored: Array, limits: tuple[float, float], quant: ActQuant) -> Array
         return stored
     low, high = (int(quantize_activation(np.array(limit), quant)) for limit in limits)
     return np.clip(stored, low, high)
-
-
-def _fuse_multiply_add(x: npt.ArrayLike, ratio: Array, addend: Array) -> Array:
-    """Return ``x * ratio + addend`` in float32 with one rounding, as a fused multiply-add does.
-
-    In float64 the product of an integer of up to 16 bits and a float32 is exact, and so is the sum unless the two differ by more
-    than 2**12 in magnitude.
-    """
-    total = np.asarray(x, np.float64) * np.float64(ratio) + np.asarray(addend, np.float64)
-    return np.asarray(total, np.float32)
-
-
-def _add_float(inputs: list[Array], quants: list[ActQuant], ratios: Sequence[Array], out: ActQuant) -> Array:
-    """Add as ONNX Runtime's QLinearAdd does on x86 with AVX2, in float32, from the last input to the first."""
-    pairs = list(zip(ratios, quants, strict=True))[::-1]
-    offset: Array = pairs[0][0] * np.float32(pairs[0][1].zero_point)
-    for ratio, quant in pairs[1:]:
-        offset = _fuse_multiply_add(quant.zero_point, ratio, offset)
-    total: Array = np.float32(out.zero_point) - np.asarray(offset, np.float32)
-    for x, ratio in zip(inputs[::-1], ratios[::-1], strict=True):
-        total = _fuse_multiply_add(x, ratio, total)
-    return np.clip(np.rint(total), out.low, out.high)
-
-
-def _add_tflite(inputs: list[Array], quants: list[ActQuant], out: ActQuant) -> IntArray:
-    """Add as TensorFlow Lite's reference kernel does (PrepareGeneralAddOp in tensorflow/lite/kernels/add.cc)."""
-    twice = 2.0 * max(np.float64(np.float32(quant.scale)) for quant in quants)
-    total: IntArray | int = 0
-    for x, quant in zip(inputs, quants, strict=True):
-        multiplier, shift = quantize_multiplier_tflite(np.float64(np.float32(quant.scale)) / twice)
-        shifted = centre(x, quant).astype(np.int64) << TFLITE_ADD_SHIFT
-        total = total + multiply_tflite(shifted, multiplier, shift)
-    real = twice / ((1 << TFLITE_ADD_SHIFT) * np.float64(np.float32(out.scale)))
-    scaled = multiply_tflite(np.asarray(total), *quantize_multiplier_tflite(real))
-    return saturate(scaled, out.zero_point, out.low, out.high)

@@ -221,8 +221,10 @@ def _pool(x: Array, layer: Layer, fill: float, combine: Callable[..., Array], dt
 def move_elements(layer: Layer, inputs: list[Array], pad_value: float = 0) -> Array:
     """Execute an operator that only moves elements (``ADDRESS_OPS``).
 
-    ``shuffle`` reads attribute ``groups``; ``slice`` reads ``start``, ``stop`` (channels); ``transpose`` reads ``perm`` (with the
-    batch first); ``pad`` its layer's padding and ``pad_value``. Flatten and reshape take the layer's output shape.
+    Attributes: ``groups`` of a shuffle; ``start``, ``stop``, ``step`` and ``axis`` (default: channels) of a slice; ``perm`` of a
+    transpose and ``shape_in``, its input's shape where that has more than four dimensions; ``channels_before``,
+    ``channels_after`` and ``mode`` (numpy's names) of a pad, whose constant is ``pad_value``. Flatten and reshape take the
+    layer's output shape.
     """
     x = inputs[0]
     batch, out_shape = x.shape[0], layer.out_shape[1:]
@@ -233,27 +235,44 @@ def move_elements(layer: Layer, inputs: list[Array], pad_value: float = 0) -> Ar
     if layer.op in ("flatten", "reshape"):
         return x.reshape(batch, *out_shape)
     if layer.op == "transpose":
-        perm = layer.attr("perm")
-        if not isinstance(perm, tuple) or sorted(perm) != list(range(len(perm))) or perm[0] != 0:
-            raise HwsimError(
-                f"layer {layer.name}: a transpose needs the attribute perm with the batch first, got {perm!r}"
-            )
-        axes = (*perm, *range(len(perm), 4))
-        return x.transpose(axes).reshape(batch, *out_shape)
+        return _transpose(layer, x).reshape(batch, *out_shape)
     if layer.op == "shuffle":
         groups = layer.attr("groups")
         if not isinstance(groups, int) or groups < 1 or x.shape[1] % groups:
             raise HwsimError(f"layer {layer.name}: {x.shape[1]} channels cannot be shuffled in {groups!r} groups")
         return x.reshape(batch, groups, -1, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
     if layer.op == "slice":
-        start, stop = layer.attr("start", 0), layer.attr("stop", x.shape[1])
-        return x[:, start:stop]  # type: ignore[misc]
+        axis = _attr_int(layer, "axis", 1)
+        span = slice(*(_attr_int(layer, *pair) for pair in (("start", 0), ("stop", x.shape[axis]), ("step", 1))))
+        return x[(slice(None),) * axis + (span,)]
     if layer.op == "pad":
-        return np.stack([_pad_image(image, layer, pad_value) for image in x])
+        return _pad(layer, x, pad_value)
     raise HwsimError(f"layer {layer.name}: the operator {layer.op} moves no elements")
 
 
+def _transpose(layer: Layer, x: Array) -> Array:
+    perm, shape = layer.attr("perm"), layer.attr("shape_in", x.shape)
+    if not isinstance(perm, tuple) or not isinstance(shape, tuple) or sorted(perm) != list(range(len(shape))):
+        raise HwsimError(f"layer {layer.name}: a transpose needs a permutation in its attribute perm, got {perm!r}")
+    if perm[0] != 0 and len(x) > 1:
+        raise HwsimError(f"layer {layer.name}: a transpose that moves the batch runs at batch 1 only")
+    return x.reshape(len(x), *shape[1:]).transpose(perm)
+
+
+def _pad(layer: Layer, x: Array, value: float) -> Array:
+    top, left, bottom, right = layer.padding
+    channels = (_attr_int(layer, "channels_before", 0), _attr_int(layer, "channels_after", 0))
+    mode = layer.attr("mode", "constant")
+    constant: dict[str, Any] = {"constant_values": value} if mode == "constant" else {}
+    return np.pad(x, ((0, 0), channels, (top, bottom), (left, right)), mode=mode, **constant)  # type: ignore[call-overload, no-any-return]
+
+
 ActivationFunction = Callable[[npt.NDArray[np.float64], Layer], npt.NDArray[np.float64]]
+
+
+def _attr_int(layer: Layer, name: str, default: int) -> int:
+    value = layer.attr(name, default)
+    return value if isinstance(value, int) else default
 
 
 def _attr_float(layer: Layer, name: str, default: float) -> float:
@@ -290,8 +309,10 @@ _FUNCTIONS: dict[str, ActivationFunction] = {
 }
 
 
-def apply_activation(x: Array, layer: Layer) -> Array:
-    """Apply the layer's activation to reals, in the dtype of ``x``."""
+def apply_activation(x: Array, layer: Layer, slopes: Array | None = None) -> Array:
+    """Apply the layer's activation to reals, in the dtype of ``x``; ``slopes`` of a leaky_relu go by channel."""
+    if slopes is not None and layer.activation == "leaky_relu":
+        return np.where(x < 0, x * slopes.reshape(1, -1, 1, 1).astype(x.dtype), x)
     limits = clamp_limits(layer)
     if limits == (-math.inf, math.inf):
         return x
@@ -301,9 +322,10 @@ def apply_activation(x: Array, layer: Layer) -> Array:
 
 
 def apply_softmax(x: Array, layer: Layer) -> npt.NDArray[np.float32]:
-    """Softmax over the channels, float32."""
-    shifted = np.exp(x - x.max(axis=1, keepdims=True))
-    return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    """Softmax over the channels (or the attribute ``axis``), float32."""
+    axis = _attr_int(layer, "axis", 1)
+    shifted = np.exp(x - x.max(axis=axis, keepdims=True))
+    return (shifted / shifted.sum(axis=axis, keepdims=True)).astype(np.float32)
 
 
 def apply_lrn(x: Array, layer: Layer) -> npt.NDArray[np.float32]:

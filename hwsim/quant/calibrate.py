@@ -112,6 +112,8 @@ def quantize_network(
         if layer.name + PRE in ranges:
             quants[layer.name + PRE] = choose(layer.name + PRE, bits[layer.name])
         if layer.kind != "mac" and layer.op != "scale":
+            if layer.name in float_tensors.layers:
+                layers[layer.name] = float_tensors.layers[layer.name]
             continue
         width = SCALE_LAYER_BITS
         if layer.kind == "mac":

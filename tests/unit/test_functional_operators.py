@@ -190,7 +190,7 @@ def test_moves_equal_index_arithmetic():
 
 def test_a_move_without_its_attribute_is_an_error_that_names_the_layer():
     x = np.zeros((1, 6, 1, 1))
-    with pytest.raises(HwsimError, match=r"^layer m: a transpose needs the attribute perm"):
+    with pytest.raises(HwsimError, match=r"^layer m: a transpose needs a permutation in its attribute perm, got None"):
         move_elements(make_move("transpose", (6, 1, 1)), [x])
     with pytest.raises(HwsimError, match=r"^layer m: 6 channels cannot be shuffled in 4 groups"):
         move_elements(make_move("shuffle", (6, 1, 1), [("groups", 4)]), [x])
