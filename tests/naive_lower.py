@@ -44,11 +44,15 @@ def cut(extent: int, tile: int) -> list[range]:
 
 
 def address_of(shape, bits: int, base: int, align: int, n: int, ch: int, r: int, c: int) -> int:
-    """First bit of an element: channel-major, each row at a multiple of the alignment; a vector is one row of channels."""
+    """First bit of an element: channel-major; a row fills whole units, or rows of whole bytes share one; a vector is one row."""
     channels, height, width = shape[1:]
     if height == width == 1:
         return base + n * round_up(channels * bits, align) + ch * bits
-    return base + ((n * channels + ch) * height + r) * round_up(width * bits, align) + c * bits
+    slot = round_up(width * bits, 8)
+    shared = align // slot if align % 8 == 0 and 2 * slot <= align else 1
+    units_of_plane = -(-height // shared)
+    unit = (n * channels + ch) * units_of_plane + r // shared
+    return base + unit * round_up(width * bits, align) + r % shared * slot + c * bits
 
 
 def round_up(value: int, unit: int) -> int:

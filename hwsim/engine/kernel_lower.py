@@ -27,21 +27,23 @@ def describe(table, i, shape, bits, base, align, n0, n1, ch0, ch1, r0, r1, c0, c
     """Write address, runs and moved bits of the box [n0:n1, ch0:ch1, r0:r1, c0:c1] of a stored tensor.
 
     A tensor of one row and column is stored as one row of its channels. Rows that share an alignment unit move together.
+    A box of padding alone moves nothing.
     """
     channels, height, width = shape[1], shape[2], shape[3]
+    empty = r1 <= r0 or c1 <= c0
     if height == 1 and width == 1:
         c0, c1, width = ch0, ch1, channels
         ch0, ch1, channels = 0, 1, 1
     pitch = -(-width * bits // align) * align
-    run = span(c0, c1 - c0, bits, align) if c1 > c0 else 0
+    run = span(c0, c1 - c0, bits, align)
     offset = c0 * bits // align * align
     shared = rows_per_unit(width, bits, align)
-    if shared > 1 and r1 > r0 and c1 > c0:
+    if shared > 1 and not empty:
         r0, r1, height = r0 // shared, -(-r1 // shared), -(-height // shared)
         run, offset = pitch, 0
     rows, planes, images = r1 - r0, ch1 - ch0, n1 - n0
     moved = run * rows * planes * images
-    if moved <= 0:
+    if empty:
         run, rows, planes, images, moved = 0, 0, 0, 0, 0
     table[i]["address"] = base + ((n0 * channels + ch0) * height + r0) * pitch + offset
     table[i]["bits"] = moved
