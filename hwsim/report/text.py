@@ -53,17 +53,17 @@ def _format_utilization(_report: Report, cost: LayerCost) -> str:
 
 COLUMNS = (
     Column(title="layer", cell=lambda _, cost: cost.name, left=True),
-    Column(title="op", cell=lambda _, cost: cost.op, left=True),
+    Column(title="op", cell=lambda _, cost: cost.op, left=True, drop=6),
     Column(title="bits\nW/I/O", cell=_format_widths, left=True),
     Column(title="MACs", cell=lambda _, cost: format_si(cost.stats.macs), drop=2),
     Column(title="cycles", cell=lambda _, cost: f"{cost.cycles:,}"),
     Column(title="cycles\n%", cell=lambda report, cost: format_share(cost.cycles, report.cycles), drop=3),
     Column(title="bound by", cell=_format_bound, left=True),
-    Column(title="util.\n%", cell=_format_utilization),
+    Column(title="util.\n%", cell=_format_utilization, drop=7),
     Column(title="read\nDRAM", cell=lambda _, cost: format_bits(cost.stats.moved_bits("dram", "read")), drop=4),
     Column(title="written\nDRAM", cell=lambda _, cost: format_bits(cost.stats.moved_bits("dram", "write")), drop=1),
     Column(title="energy\nµJ", cell=lambda _, cost: format_digits(cost.energy_pj * 1e-6)),
-    Column(title="energy\n%", cell=lambda report, cost: format_share(cost.energy_pj, report.energy_pj)),
+    Column(title="energy\n%", cell=lambda report, cost: format_share(cost.energy_pj, report.energy_pj), drop=5),
 )
 
 
@@ -220,14 +220,15 @@ def _count_layers(report: Report, note: str) -> str:
 
 def _wrap(head: str, text: str, width: int | None) -> str:
     limit = max(40, min(width or TEXT_WIDTH, 140))
-    return textwrap.fill(
-        text,
+    lines = textwrap.fill(
+        text.replace(" %", "\0%"),  # a share and its sign stay on one line
         limit,
         initial_indent=head,
         subsequent_indent=" " * len(head),
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return lines.replace("\0", " ").rstrip()
 
 
 COMPARED: tuple[tuple[str, str, Callable[[float], str]], ...] = (

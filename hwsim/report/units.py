@@ -34,8 +34,8 @@ def format_digits(value: float, digits: int = 3) -> str:
         return f"{value:,.0f}"
     if 1e-4 <= size < 10 ** (digits - 1):
         # Digits in front of the point, or (negative) zeros behind it.
-        whole = math.floor(math.log10(size)) + 1
-        return f"{value:.{digits - whole}f}"
+        whole = math.floor(math.log10(float(f"{size:.{digits - 1}e}"))) + 1
+        return f"{value:.{max(0, digits - whole)}f}"
     return f"{value:.{digits - 1}e}"
 
 

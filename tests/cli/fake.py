@@ -12,7 +12,8 @@ from hwsim.core.report import AreaItem, Provenance, Report
 from hwsim.core.stats import STALLS, LayerCost, LayerStats, Traffic
 
 ARCH_FIELDS = (
-    '{"preset":"small","memory":{"kind":"flat","part":"","latency_cycles":32,"bits_per_cycle":64,"channels":"shared","align_bits":0}}'
+    '{"preset":"small","memory":{"kind":"flat","part":"","latency_cycles":32,'
+    '"bits_per_cycle":64,"channels":"shared","align_bits":0}}'
 )
 COMPONENTS = (("dram", "read", "bit"), ("wbuf", "read", "bit"), ("mac", "mac", "op"), ("leakage", "static", "cycle"))
 
@@ -24,7 +25,20 @@ def make_network(convs: int = 5) -> Network:
         name = f"stage{i // 8}.block{i % 8}.conv"
         channels = 3 if i == 0 else 16
         layers.append(
-            Layer(name=name, op="conv", inputs=(source,), K=16, C=channels, P=8, Q=8, R=3, S=3, H=8, W=8, padding=(1, 1, 1, 1))
+            Layer(
+                name=name,
+                op="conv",
+                inputs=(source,),
+                K=16,
+                C=channels,
+                P=8,
+                Q=8,
+                R=3,
+                S=3,
+                H=8,
+                W=8,
+                padding=(1, 1, 1, 1),
+            )
         )
         source = name
     layers.append(Layer(name="flatten", op="flatten", inputs=(source,), G=1024))
@@ -68,7 +82,15 @@ def make_cost(layer: Layer, seed: int) -> LayerCost:
             cycles=0, compute_cycles=0, stall_cycles=(), macs=0, peak_macs_per_cycle=0.0, traffic=(), actions=()
         )
         return LayerCost(
-            name=layer.name, op=layer.op, w_bits=0, a_bits=8, out_bits=8, weight_bits=0, act_bits=0, stats=stats, energy=()
+            name=layer.name,
+            op=layer.op,
+            w_bits=0,
+            a_bits=8,
+            out_bits=8,
+            weight_bits=0,
+            act_bits=0,
+            stats=stats,
+            energy=(),
         )
     stats = make_stats(layer.macs, seed)
     counts = (stats.moved_bits("dram", "read"), stats.moved_bits("wbuf", "read"), stats.macs, stats.cycles)
@@ -89,7 +111,9 @@ def make_cost(layer: Layer, seed: int) -> LayerCost:
         act_bits=8 * layer.out_elements,
         stats=stats,
         energy=energy,
-        mapping=Mapping(tile=(1, 1, 8, layer.C, 4, layer.Q) if layer.op == "conv" else (1, 1, 10, 512, 1, 1), order="KMC"),
+        mapping=Mapping(
+            tile=(1, 1, 8, layer.C, 4, layer.Q) if layer.op == "conv" else (1, 1, 10, 512, 1, 1), order="KMC"
+        ),
         notes=("a note",) if layer.op == "gemm" else (),
     )
 
