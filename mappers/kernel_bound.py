@@ -174,7 +174,8 @@ def bound_cycles(tiles, orders, w_sum, w_first, exec_busy, exec_first, exec_last
     """Fill the traffic and a lower bound of the cycles of every tiling in every order.
 
     The bound is the largest of: first loads, then all exec work, then the last store; all of a load queue's work, then the
-    last tile and its store; the first tile, then all stores; all beats through each port. Each is a chain of things that
+    last tile and its store; the first tile, then all stores; all beats through each port (with a DRAM model, whose port
+    serves loads and stores at once: all bits at the memory's peak). Each is a chain of things that
     the shell cannot overlap, so no Program of this mapping ends earlier.
 
     Parameters
@@ -186,8 +187,9 @@ def bound_cycles(tiles, orders, w_sum, w_first, exec_busy, exec_first, exec_last
         Moved bits of all weight tiles, each once, and of the first one.
     exec_busy, exec_first, exec_last, tail : int64 [candidates]
         Cycles of all tiles, of the first, of the last; tail of the last.
-    scalars : int64 [8]
-        align, psum_bits, store_lanes, port bits, latency, issue, 1 for a port per operand, 1 where stores are posted.
+    scalars : int64 [9]
+        align, psum_bits, store_lanes, port bits, latency, issue, 1 for a port per operand, 1 where stores are posted, bits a
+        cycle of the whole memory (0 where only ports limit it: loads and stores share the port then, and only then).
     traffic : int64 [candidates, orders, 5], filled
         Bits of weights read, inputs read, outputs written, partial sums written, partial sums read.
     cycles : int64 [candidates, orders], filled
@@ -246,7 +248,12 @@ def bound_cycles(tiles, orders, w_sum, w_first, exec_busy, exec_first, exec_last
             stores = (0 if scalars[7] == 1 else n_o * issue) + (traffic[i, s, 2] + traffic[i, s, 3]) // port
             chain_store = start + issue + exec_first[i] + stores
             beats_o = (traffic[i, s, 2] + traffic[i, s, 3] + traffic[i, s, 4]) // port
-            if split == 0:
+            if scalars[8] > 0:
+                moved = 0
+                for slot in range(5):
+                    moved += traffic[i, s, slot]
+                beats = moved // scalars[8]
+            elif split == 0:
                 beats = beats_o + (traffic[i, s, 0] + traffic[i, s, 1]) // port
             else:
                 beats = max(beats_o, traffic[i, s, 0] // port, traffic[i, s, 1] // port)

@@ -197,7 +197,7 @@ def find_mapping(
 def _bound_scalars(datapath: Datapath, arch: Arch) -> Int64:
     """Return the scalars of the bound kernel; nothing is assumed that the memory could beat."""
     memory, layer = arch.memory, datapath.layer
-    port, latency, posted = memory.bits_per_cycle, memory.latency_cycles, 0
+    port, latency, posted, whole = memory.bits_per_cycle, memory.latency_cycles, 0, 0
     window = (layer.R - 1) * layer.dilation[0] + 1, (layer.S - 1) * layer.dilation[1] + 1
     if any(layer.padding[i] >= window[i % 2] for i in range(4)):
         latency = 0  # a tile may read nothing but padding, which takes no transfer
@@ -207,20 +207,12 @@ def _bound_scalars(datapath: Datapath, arch: Arch) -> Int64:
         part = find_part(memory.part)
         clocks = clock_ratio(part.tck_ps, arch.clock_hz)
         peak = part.channels * part.burst_bytes * 8 * clocks / part.burst_cycles
-        port, latency, posted = min(port, -(-peak.numerator // peak.denominator)), 0, 1
+        whole = -(-peak.numerator // peak.denominator)
+        port, latency, posted = min(port, whole), 0, 1
     split = int(memory.channels == "per-operand")
     shell = arch.shell
-    scalars = (
-        memory.alignment_bits,
-        shell.psum_bits,
-        shell.store_lanes,
-        port,
-        latency,
-        shell.issue_cycles,
-        split,
-        posted,
-    )
-    return np.array(scalars, np.int64)
+    fixed = (memory.alignment_bits, shell.psum_bits, shell.store_lanes)
+    return np.array((*fixed, port, latency, shell.issue_cycles, split, posted, whole), np.int64)
 
 
 def _written_back(datapath: Datapath, arch: Arch) -> int:
