@@ -15,8 +15,9 @@ dataflow   rows  columns  stream T  folds                  cycles of a fold
 ``fold_overlap=none``: folds run back to back, each with its skew; all of a fold counts as compute. Output stationary
 results move to shadow registers and leave by the columns, R_a cycles, while the next fold runs: the tile's ``tail``.
 ``skewed``: the next fold's operands follow the last one's without a gap. A fold then takes max(T, R_a) cycles (R_a to empty the
-shadow registers, ``os``, or to fill the second set of stationary registers, ``ws`` and ``is``), and once a tile there is a fill:
-R_a + C_a - 2 (``os``) or 2 R_a + C_a - 2. A ragged fold takes as long as a full one: cells are not skipped.
+shadow registers, ``os``, or to fill the second set of stationary registers, ``ws`` and ``is``), the last one of a tile T (nothing
+follows it), and once a tile there is a fill: R_a + C_a - 2 (``os``) or 2 R_a + C_a - 2. A ragged fold takes as long as a full
+one: cells are not skipped.
 
 Buffer reads, per fold: used rows (or columns) times T words for what streams, used cells for what is stationary. Partial sums:
 one write a fold and output for ``ws`` and ``is``, one a tile for ``os``; one read for every write but the first.
@@ -71,7 +72,7 @@ class SystolicDatapath(Datapath):
         if self.arch.fold_overlap == "none":
             return ExecTimes(folds * (stream + self._fold_skew()), np.zeros(len(boxes), np.int64), tail)
         fill = np.full(len(boxes), self._fold_skew(), np.int64)
-        return ExecTimes(folds * np.maximum(stream, self.arch.rows) + fill, fill, tail)
+        return ExecTimes((folds - 1) * np.maximum(stream, self.arch.rows) + stream + fill, fill, tail)
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles, tile by tile size: full and ragged along each dimension."""
@@ -109,8 +110,9 @@ class SystolicDatapath(Datapath):
         if self.arch.fold_overlap == "none":
             busy = groups * outer * (length + inner * self._fold_skew())
         else:
-            busy = groups * outer * self._sum_streams(tiles)
-            busy = busy + m_tiles * steps[K] * steps[C] * steps[G] * self._fold_skew()
+            count, streams = m_tiles * steps[K] * steps[C] * steps[G], self._sum_streams(tiles)
+            last = count // inner * (length - streams)  # a tile's last fold takes T, not max(T, R_a)
+            busy = groups * outer * streams + last + count * self._fold_skew()
         fmt = self.workload.fmt
         ones = np.ones(len(tiles), np.int64)
         return Totals(
