@@ -120,7 +120,7 @@ def test_a_second_run_is_the_same(case):
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(DRAM)
 def test_dram_moves_whole_bursts_and_is_no_faster_than_its_peak(case):
-    datapath, arch, mapping = case
+    _datapath, arch, _mapping = case
     table, run, timeline = simulate(case)
     part = find_part(arch.memory.part)
     burst = part.burst_bytes * 8
@@ -187,6 +187,6 @@ def test_a_program_that_never_ends_is_named():
     table = np.zeros(1, INSTRUCTION)
     table["queue"], table["op"], table["wait"], table["cycles"] = 1, 3, 1, 5
     with pytest.raises(
-        RuntimeError, match="^the program never ends: an instruction waits for a token that nobody gives$"
+        RuntimeError, match=r"^the program never ends: an instruction waits for a token that nobody gives$"
     ):
         time_program(Program(instructions=table.tobytes()), PRESETS["small"])
