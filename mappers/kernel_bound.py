@@ -9,7 +9,9 @@ from hwsim.engine.kernel_lower import rows_per_unit, span
 
 
 @kernel
-def input_span(lo, hi, stride, pad, dilation, window, size, windowed):
+def input_span(
+    lo: int, hi: int, stride: int, pad: int, dilation: int, window: int, size: int, windowed: int
+) -> tuple[int, int]:
     """Return first and one past last stored row (or column) that outputs ``lo:hi`` read."""
     if windowed == 0:
         return (lo, hi) if size > 1 else (0, 1)
@@ -19,7 +21,17 @@ def input_span(lo, hi, stride, pad, dilation, window, size, windowed):
 
 
 @kernel
-def sum_rows(tile, extent, stride, pad, dilation, window, size, windowed, shared):
+def sum_rows(
+    tile: int,
+    extent: int,
+    stride: int,
+    pad: int,
+    dilation: int,
+    window: int,
+    size: int,
+    windowed: int,
+    shared: int,
+) -> tuple[int, int, int]:
     """Return sum, first and largest number of moved units of ``shared`` rows over the tiles of P."""
     total, first, largest = 0, 0, 0
     lo = 0
@@ -36,7 +48,19 @@ def sum_rows(tile, extent, stride, pad, dilation, window, size, windowed, shared
 
 
 @kernel
-def sum_columns(tile, extent, stride, pad, dilation, window, size, windowed, bits, align, shared):
+def sum_columns(
+    tile: int,
+    extent: int,
+    stride: int,
+    pad: int,
+    dilation: int,
+    window: int,
+    size: int,
+    windowed: int,
+    bits: int,
+    align: int,
+    shared: int,
+) -> tuple[int, int, int]:
     """Return sum, first and largest moved bits of a row segment over the tiles of Q."""
     total, first, largest = 0, 0, 0
     lo = 0
@@ -54,7 +78,7 @@ def sum_columns(tile, extent, stride, pad, dilation, window, size, windowed, bit
 
 
 @kernel
-def sum_vector(tile_outer, outer, tile_inner, inner, bits, align):
+def sum_vector(tile_outer: int, outer: int, tile_inner: int, inner: int, bits: int, align: int) -> tuple[int, int, int]:
     """Return sum, first and largest moved bits of channel segments of a tensor stored as one row.
 
     Channels are outer * inner (groups times channels of a group); either the inner tile is whole or the outer tile is 1.
@@ -78,7 +102,9 @@ def sum_vector(tile_outer, outer, tile_inner, inner, bits, align):
 
 
 @kernel
-def measure_operand(t, dims, window, operand, align):
+def measure_operand(
+    t: np.ndarray, dims: np.ndarray, window: np.ndarray, operand: np.ndarray, align: int
+) -> tuple[int, int, int]:
     """Return total, first and largest moved bits over the tiles of an input operand, each tile once."""
     shared = rows_per_unit(operand[3], operand[4], align)
     rows, row0, row_max = sum_rows(
@@ -107,7 +133,7 @@ def measure_operand(t, dims, window, operand, align):
 
 
 @kernel
-def measure_output(t, dims, out, align):
+def measure_output(t: np.ndarray, dims: np.ndarray, out: np.ndarray, align: int) -> tuple[int, int]:
     """Return total and last moved bits over the tiles of the output."""
     whole = dims[1] * dims[2]
     if out[2] == 1 and out[3] == 1:
@@ -128,7 +154,17 @@ def measure_output(t, dims, out, align):
 
 
 @kernel
-def check_tiles(tiles, w_largest, dims, window, operands, banks, psum_bits, align, fits):
+def check_tiles(
+    tiles: np.ndarray,
+    w_largest: np.ndarray,
+    dims: np.ndarray,
+    window: np.ndarray,
+    operands: np.ndarray,
+    banks: np.ndarray,
+    psum_bits: int,
+    align: int,
+    fits: np.ndarray,
+) -> None:
     """Say which tilings fit the banks.
 
     Parameters
@@ -154,7 +190,7 @@ def check_tiles(tiles, w_largest, dims, window, operands, banks, psum_bits, alig
 
 
 @kernel
-def count_loads(order, counts, relevant):
+def count_loads(order: np.ndarray, counts: np.ndarray, relevant: np.ndarray) -> tuple[int, int]:
     """Return how often tiles are loaded and how often each is loaded anew, for a tensor that depends on ``relevant`` loops."""
     innermost = -1
     for level in range(3):
@@ -169,8 +205,23 @@ def count_loads(order, counts, relevant):
 
 
 @kernel
-def bound_cycles(tiles, orders, w_sum, w_first, exec_busy, exec_first, exec_last, tail, dims, window, operands, out,
-                 scalars, traffic, cycles):  # fmt: skip
+def bound_cycles(
+    tiles: np.ndarray,
+    orders: np.ndarray,
+    w_sum: np.ndarray,
+    w_first: np.ndarray,
+    exec_busy: np.ndarray,
+    exec_first: np.ndarray,
+    exec_last: np.ndarray,
+    tail: np.ndarray,
+    dims: np.ndarray,
+    window: np.ndarray,
+    operands: np.ndarray,
+    out: np.ndarray,
+    scalars: np.ndarray,
+    traffic: np.ndarray,
+    cycles: np.ndarray,
+) -> None:
     """Fill the traffic and a lower bound of the cycles of every tiling in every order.
 
     The bound is the largest of: first loads, then all exec work, then the last store; all of a load queue's work, then the

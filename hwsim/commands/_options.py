@@ -121,9 +121,9 @@ def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None, P
     loaded = load_network(args.net, args.batch)
     tensors = choose_tensors(args.weights, loaded.network, loaded.tensors)
     if policy is None and tensors is not None and tensors.activations and tensors is loaded.tensors:
-        from hwsim.nets.imported import Imported, quantized_policy
+        from hwsim.nets.imported import quantized_policy
 
-        policy = quantized_policy(Imported(network=loaded.network, tensors=tensors))
+        policy = quantized_policy(loaded.network, tensors)
     policy = policy or Policy()
     policy.check(loaded.network)
     return loaded.network, tensors, policy

@@ -8,7 +8,7 @@ from hwsim.core.jit import kernel
 
 
 @kernel
-def span(first, count, bits, align):
+def span(first: int, count: int, bits: int, align: int) -> int:
     """Return bits moved for ``count`` elements from element ``first`` of a row: whole alignment units."""
     low = first * bits // align * align
     high = -(-((first + count) * bits) // align) * align
@@ -16,14 +16,29 @@ def span(first, count, bits, align):
 
 
 @kernel
-def rows_per_unit(width, bits, align):
+def rows_per_unit(width: int, bits: int, align: int) -> int:
     """Return how many rows of a plane share one alignment unit: as many whole rows (in bytes) as fit, at least one."""
     slot = -(-width * bits // 8) * 8
     return align // slot if align % 8 == 0 and 2 * slot <= align else 1
 
 
 @kernel
-def describe(table, i, shape, bits, base, align, n0, n1, ch0, ch1, r0, r1, c0, c1):
+def describe(
+    table: np.ndarray,
+    i: int,
+    shape: np.ndarray,
+    bits: int,
+    base: int,
+    align: int,
+    n0: int,
+    n1: int,
+    ch0: int,
+    ch1: int,
+    r0: int,
+    r1: int,
+    c0: int,
+    c1: int,
+) -> None:
     """Write address, runs and moved bits of the box [n0:n1, ch0:ch1, r0:r1, c0:c1] of a stored tensor.
 
     A tensor of one row and column is stored as one row of its channels. Rows that share an alignment unit move together.
@@ -64,7 +79,7 @@ def describe(table, i, shape, bits, base, align, n0, n1, ch0, ch1, r0, r1, c0, c
 
 
 @kernel
-def clear(table, i, queue, op, bank, wait, signal):
+def clear(table: np.ndarray, i: int, queue: int, op: int, bank: int, wait: int, signal: int) -> None:
     """Write the head of instruction ``i`` and clear the rest."""
     table[i]["queue"] = queue
     table[i]["op"] = op
@@ -87,7 +102,7 @@ def clear(table, i, queue, op, bank, wait, signal):
 
 
 @kernel
-def set_run(table, i, address, bits):
+def set_run(table: np.ndarray, i: int, address: int, bits: int) -> None:
     """Make instruction ``i`` one contiguous run."""
     table[i]["address"] = address
     table[i]["bits"] = bits
@@ -95,7 +110,21 @@ def set_run(table, i, address, bits):
 
 
 @kernel
-def lower(dims, window, tile, order, operands, out, w_bits, w_address, busy, fill, tail, scalars, table):
+def lower(
+    dims: np.ndarray,
+    window: np.ndarray,
+    tile: np.ndarray,
+    order: np.ndarray,
+    operands: np.ndarray,
+    out: np.ndarray,
+    w_bits: np.ndarray,
+    w_address: np.ndarray,
+    busy: np.ndarray,
+    fill: np.ndarray,
+    tail: np.ndarray,
+    scalars: np.ndarray,
+    table: np.ndarray,
+) -> int:
     """Write the instructions of a layer and return how many.
 
     Parameters

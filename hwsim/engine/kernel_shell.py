@@ -32,7 +32,17 @@ DONE, DEADLOCK = 0, 1
 
 
 @kernel
-def find_ready(table, queues, length, position, unit_free, times, taken, given, q):
+def find_ready(
+    table: np.ndarray,
+    queues: np.ndarray,
+    length: np.ndarray,
+    position: np.ndarray,
+    unit_free: np.ndarray,
+    times: np.ndarray,
+    taken: np.ndarray,
+    given: np.ndarray,
+    q: int,
+) -> tuple[int, int]:
     """Return when the head of queue ``q`` is ready and which semaphore it waited for (-1: none), or FOREVER."""
     if position[q] >= length[q]:
         return FOREVER, -1
@@ -52,7 +62,7 @@ def find_ready(table, queues, length, position, unit_free, times, taken, given, 
 
 
 @kernel
-def give_tokens(mask, end, result, times, given):
+def give_tokens(mask: int, end: np.ndarray, result: int, times: np.ndarray, given: np.ndarray) -> None:
     """Give a token to every semaphore of ``mask`` at ``end``; O_READY (bit 6) at ``result``."""
     for s in range(8):
         if mask >> s & 1:
@@ -64,7 +74,7 @@ def give_tokens(mask, end, result, times, given):
 
 
 @kernel
-def count_bursts(rec, burst):
+def count_bursts(rec: np.ndarray, burst: int) -> int:
     """Return the bursts of ``burst`` bits that an instruction's runs touch."""
     total = 0
     for a in range(rec["count2"]):
@@ -76,7 +86,20 @@ def count_bursts(rec, burst):
 
 
 @kernel
-def run_shell(table, memory, tokens, v, chan, bank, queue, refresh_at, ready, start, end, account):
+def run_shell(
+    table: np.ndarray,
+    memory: np.ndarray,
+    tokens: np.ndarray,
+    v: np.ndarray,
+    chan: np.ndarray,
+    bank: np.ndarray,
+    queue: np.ndarray,
+    refresh_at: int,
+    ready: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    account: np.ndarray,
+) -> int:
     """Time a Program.
 
     Parameters

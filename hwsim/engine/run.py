@@ -52,9 +52,9 @@ def time_table(table: npt.NDArray[np.void], arch: Arch) -> tuple[Run, Timeline]:
     n = len(table)
     timeline = Timeline(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64))
     account = np.zeros(SPARE + 1, np.int64)
-    memory, state, refresh_at = _prepare_memory(arch)
+    memory, (v, chan, bank, queue), refresh_at = _prepare_memory(arch)
     status = run_shell(
-        table, memory, np.array(INITIAL_TOKENS, np.int64), *state, refresh_at,
+        table, memory, np.array(INITIAL_TOKENS, np.int64), v, chan, bank, queue, refresh_at,
         timeline.ready, timeline.start, timeline.end, account,
     )  # fmt: skip
     if status != DONE:
@@ -64,7 +64,7 @@ def time_table(table: npt.NDArray[np.void], arch: Arch) -> tuple[Run, Timeline]:
         from hwsim.core.dram_parts import find_part
         from hwsim.engine.dram import DramState, read_counts
 
-        found = read_counts(DramState(*state))
+        found = read_counts(DramState(v, chan, bank, queue))
         burst_bits = find_part(arch.memory.part).burst_bytes * 8
         counts = {
             "activates": found.activates,

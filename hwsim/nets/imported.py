@@ -48,7 +48,7 @@ def find_activation(network: Network, activations: dict[str, ActQuant], tensor: 
     return activations[tensor]
 
 
-def quantized_policy(imported: Imported) -> Policy:
+def quantized_policy(network: Network, tensors: Tensors | None) -> Policy:
     """Return the policy whose bit widths are those of the file.
 
     The most frequent format is the default, the others are exceptions. A weight or activation without quantization
@@ -59,7 +59,6 @@ def quantized_policy(imported: Imported) -> Policy:
     InputError
         Nothing in the file is quantized.
     """
-    network, tensors = imported.network, imported.tensors
     if tensors is None or not any(held.w_scale is not None for held in tensors.layers.values()):
         raise InputError(network.name, ["no layer is quantized, so it implies no policy"])
     formats: list[tuple[str, LayerFormat]] = []

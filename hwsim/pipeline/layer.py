@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from hwsim.core.actions import Action
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
-from hwsim.core.mapping import Int64, Mapping
+from hwsim.core.mapping import Mapping
 from hwsim.core.program import LOAD_I, LOAD_P, LOAD_W, SPILL, STORE_O, LayerTrace, Program
 from hwsim.core.stats import LayerStats, Traffic
 from hwsim.engine.lower import lower_table, prepare_lowering
@@ -80,7 +81,9 @@ def _shell_actions(moved: dict[int, int], datapath: Datapath, arch: Arch, run: R
     return tuple(action for action in actions if action.count)
 
 
-def _peak_buffers(table: Int64, datapath: Datapath, arch: Arch, mapping: Mapping) -> tuple[tuple[str, int], ...]:
+def _peak_buffers(
+    table: npt.NDArray[np.void], datapath: Datapath, arch: Arch, mapping: Mapping
+) -> tuple[tuple[str, int], ...]:
     """Return the largest tile that each buffer's bank holds, bits."""
     weights = table["bits"][table["op"] == LOAD_W]
     inputs = table["bits"][table["op"] == LOAD_I].reshape(-1, len(datapath.workload.operand_bits)).sum(axis=1)

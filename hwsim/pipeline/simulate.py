@@ -19,6 +19,7 @@ from hwsim.core.tensors import Tensors
 from hwsim.pipeline.layer import run_layer
 from hwsim.pipeline.prices import Prices, choose_prices
 from hwsim.pipeline.provenance import Sources, write_provenance
+from hwsim.pipeline.tensors import check_finite, prepare_tensors, stream_data
 from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
 from mappers.cache import MappingCache, open_cache
 
@@ -107,6 +108,8 @@ def simulate_traced(
     run = _Run(
         arch=arch, prices=prices, objective=objective, cache=open_cache(), progress=progress, count=len(workloads)
     )
+    if tensors is not None:
+        check_finite(network, tensors)
     sources = Sources(seed=seed, weights=tensors.origin.description if tensors else "", needs_data=arch.needs_data)
     if arch.needs_data:
         sources = _run_on_data(run, network, arch, policy, workloads, tensors, image, seed)
@@ -201,7 +204,7 @@ def _resolve_network(
         if policy is None and tensors is not None and tensors.activations:
             from hwsim.nets.imported import quantized_policy
 
-            policy = quantized_policy(loaded)
+            policy = quantized_policy(network, tensors)
     elif batch != 1:
         network = network.with_batch(batch)
     if policy is None:
@@ -223,7 +226,6 @@ def _run_on_data(
 ) -> Sources:  # fmt: skip
     """Simulate every MAC layer on its real tensors; synthetic ones where none are given."""
     from hwsim.nets.synthetic import synthesize_input, synthesize_tensors
-    from hwsim.pipeline.tensors import prepare_tensors, stream_data
 
     unpriced = [layer.name for layer in network.layers if layer.kind == "unpriced"]
     if unpriced:

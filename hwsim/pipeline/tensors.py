@@ -125,7 +125,7 @@ def _tensors_of(tensors: Tensors, name: str) -> LayerTensors:
 
 def _to_real(found: StoredWeights) -> Array:
     scale = np.asarray(found.scale, np.float64).reshape(-1, 1, 1, 1)
-    return np.asarray(found.integers * scale, np.float32)
+    return np.asarray(np.asarray(found.integers, np.float64) * scale, np.float32)
 
 
 def _replace_weights(old: LayerTensors, found: StoredWeights) -> LayerTensors:
@@ -137,6 +137,6 @@ def _replace_weights(old: LayerTensors, found: StoredWeights) -> LayerTensors:
             scale == 0, 1, scale
         )
         limit = (1 << 31) - 1
-        bias = np.clip(np.rint(bias * ratio), -limit, limit).astype(np.int32)
+        bias = np.clip(np.rint(np.asarray(bias, np.float64) * ratio), -limit, limit).astype(np.int32)
     scale = np.where(scale == 0, 1e-12, scale).astype(np.float32)
     return replace(old, weight=found.integers, w_scale=scale, w_zero=None, w_bits=8, bias=bias)

@@ -102,7 +102,7 @@ def test_integers_scales_and_widths_arrive_unchanged(tmp_path):
     assert imported.tensors.activations["x"] == ActQuant(scale=float(np.float32(0.05)), zero_point=3)
     assert imported.tensors.activations["dw"].signed is False
     assert imported.network.layer("stem").activation == "relu"
-    assert quantized_policy(imported).short == "w8a8"
+    assert quantized_policy(imported.network, imported.tensors).short == "w8a8"
 
 
 def test_values_equal_the_runtime(tmp_path):
@@ -127,8 +127,8 @@ def test_weight_types_give_their_bits(tmp_path, kind, bits, low, high):
     assert held.weight.min() >= low
     assert held.weight.max() <= high
     assert (held.w_zero is None) == (zero == 0)
-    assert quantized_policy(imported).of("stem").w_bits == bits
-    assert quantized_policy(imported).of("fc").w_bits == 8
+    assert quantized_policy(imported.network, imported.tensors).of("stem").w_bits == bits
+    assert quantized_policy(imported.network, imported.tensors).of("fc").w_bits == 8
     x = np.random.default_rng(2).standard_normal((1, 3, 8, 8)).astype(np.float32)
     want = run_reference(tmp_path / "q.onnx", x).reshape(-1)
     values = run_float(imported.network, imported.tensors, {"x": x})
@@ -144,7 +144,7 @@ def test_clip_between_the_halves_narrows_the_format(tmp_path):
     q = g.node("Clip", q, g.const(np.array(-2), kind=TensorProto.INT8), g.const(np.array(1), kind=TensorProto.INT8))
     w = g.node("DequantizeLinear", q, s, z)
     imported = g.save(tmp_path / "q.onnx", g.node("Conv", x, w, name="c"))
-    assert quantized_policy(imported).short == "w2a4"
+    assert quantized_policy(imported.network, imported.tensors).short == "w2a4"
     assert set(np.unique(imported.tensors.layers["c"].weight)) <= {-2, -1, 0, 1}
 
 
@@ -183,7 +183,7 @@ def test_float_network_implies_no_policy(tmp_path):
     g = QuantizedGraph()
     imported = g.save(tmp_path / "q.onnx", g.node("Conv", "x", g.const(np.ones((2, 3, 1, 1), np.float32))))
     with pytest.raises(InputError, match="no layer is quantized"):
-        quantized_policy(imported)
+        quantized_policy(imported.network, imported.tensors)
 
 
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
@@ -218,7 +218,7 @@ def test_files_of_the_runtime_quantizer(tmp_path, form):
     imported = import_onnx(tmp_path / "q.onnx")
     assert [layer.kind for layer in imported.network.layers].count("unpriced") == 0
     assert {held.w_bits for held in imported.tensors.layers.values()} == {8}
-    assert quantized_policy(imported).short == "w8a8"
+    assert quantized_policy(imported.network, imported.tensors).short == "w8a8"
     want = run_reference(tmp_path / "q.onnx", samples[0]["x"]).reshape(-1)
     got = run_float(imported.network, imported.tensors, samples[0])[imported.network.outputs[0]].reshape(-1)
     step = imported.tensors.activations[imported.network.outputs[0]].scale

@@ -107,7 +107,7 @@ def test_integers_and_scales_are_those_of_the_file(name):
         assert layer.name in tensors.activations
     assert imported.network.layers[-1].op == "softmax"
     assert tensors.activations[imported.network.layers[-1].name].scale == 1 / 256
-    assert quantized_policy(imported).short == "w8a8"
+    assert quantized_policy(imported.network, imported.tensors).short == "w8a8"
 
 
 def test_wrong_files_are_refused(tmp_path):

@@ -30,7 +30,16 @@ def count_digits(table: np.ndarray) -> None:
 
 
 @kernel
-def measure_rows(x, digits, row_channel, row_count, row_kernel, geometry, time, work):
+def measure_rows(
+    x: np.ndarray,
+    digits: np.ndarray,
+    row_channel: np.ndarray,
+    row_count: np.ndarray,
+    row_kernel: np.ndarray,
+    geometry: np.ndarray,
+    time: np.ndarray,
+    work: np.ndarray,
+) -> None:
     """Fill the time and the Booth digits of every row at every pixel group.
 
     Parameters
@@ -74,7 +83,7 @@ def measure_rows(x, digits, row_channel, row_count, row_kernel, geometry, time, 
                                 column = q * stride_x - pad_x + s * dil_x
                                 count = 0
                                 if 0 <= y < height and 0 <= column < columns:
-                                    count = np.int64(digits[x[n, c, y, column] + 512])
+                                    count = int(digits[x[n, c, y, column] + 512])
                                 if count > 0:
                                     any_nonzero = True
                                 else:
@@ -88,7 +97,18 @@ def measure_rows(x, digits, row_channel, row_count, row_kernel, geometry, time, 
 
 
 @kernel
-def measure_passes(time, work, active, pass_start, slices, lines, extra, compute, load, sums):
+def measure_passes(
+    time: np.ndarray,
+    work: np.ndarray,
+    active: np.ndarray,
+    pass_start: np.ndarray,
+    slices: int,
+    lines: int,
+    extra: int,
+    compute: np.ndarray,
+    load: np.ndarray,
+    sums: np.ndarray,
+) -> None:
     """Fill the cycles of every pass: the slowest line of the slowest slice; and what the engine did.
 
     Parameters
@@ -151,7 +171,19 @@ def measure_passes(time, work, active, pass_start, slices, lines, extra, compute
 
 
 @kernel
-def measure_depthwise(time, work, active, channels, rows, per_row, slices, copies, compute, load, sums):
+def measure_depthwise(
+    time: np.ndarray,
+    work: np.ndarray,
+    active: np.ndarray,
+    channels: int,
+    rows: int,
+    per_row: int,
+    slices: int,
+    copies: int,
+    compute: np.ndarray,
+    load: np.ndarray,
+    sums: np.ndarray,
+) -> None:
     """Fill the cycles of every pass of a depthwise layer: one channel a slice, its kernel rows on neighbouring lines.
 
     Parameters
@@ -176,7 +208,7 @@ def measure_depthwise(time, work, active, channels, rows, per_row, slices, copie
                         for c in range(block * slices, min((block + 1) * slices, channels)):
                             t = time[c * rows + r, g]
                             if t > 0 and active[c, r]:
-                                slowest = max(slowest, np.int64(t))
+                                slowest = max(slowest, int(t))
                                 count += 1
                                 sums[0] += work[c * rows + r, g]
                         fullest = max(fullest, count)
@@ -188,7 +220,16 @@ def measure_depthwise(time, work, active, channels, rows, per_row, slices, copie
 
 
 @kernel
-def time_tiles(compute, load, blocks, groups, passes, least, busy, fill):
+def time_tiles(
+    compute: np.ndarray,
+    load: np.ndarray,
+    blocks: np.ndarray,
+    groups: np.ndarray,
+    passes: np.ndarray,
+    least: int,
+    busy: np.ndarray,
+    fill: np.ndarray,
+) -> None:
     """Fill the busy cycles of tiles: passes in order, the line stores of the next pass filling meanwhile.
 
     Parameters
