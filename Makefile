@@ -18,7 +18,7 @@ WORKERS ?= $(shell test "$$(nproc 2>/dev/null || echo 1)" -ge 2 && echo "-n 2")
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench ci clean
+.PHONY: help run test lint types bench readme ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -32,7 +32,7 @@ test: $(VENV)/.have-test  ## install what the tests need and run the whole suite
 lint: $(VENV)/.have-dev  ## style, format and the layers of import
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 types: $(VENV)/.have-dev  ## mypy
 	$(BIN)/mypy
@@ -42,6 +42,9 @@ bench: $(VENV)/.have-test  ## all benchmarks, in full; BENCH_FLAGS=--quick for t
 	$(BIN)/python -m benchmarks.bench_start $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.bench_growth $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.bench_decompose
+
+readme: $(VENV)/.have-run  ## write the samples of README.md anew
+	$(BIN)/python docs/refresh_readme.py
 
 ci:  ## all that is checked before a change is taken
 	bash .ci/run
