@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 TEXT_WIDTH = 118
 """Columns at which provenance is wrapped when the output is piped."""
 _UNLIMITED = 400
+MOST_LAYER_NOTES = 5
+"""Different notes of layers that are printed; more of them are counted only."""
 NAME_WIDTH = 20
 """Columns that the names of layers keep before figures are dropped."""
 
@@ -183,10 +185,17 @@ def format_totals(report: Report, width: int | None = None) -> str:
         ("EDP", f"{totals['edp']:.3g} J*s"),
         ("area", area + (f", without {', '.join(unknown)} (unknown)" if unknown else "")),
         ("DRAM", f"read {format_bits(totals['dram_read_bits'])}, written {format_bits(totals['dram_write_bits'])}"),
-        ("weights", f"{format_bits(totals['weight_bits'])} stored"),
+        ("weights", f"{format_bits(totals['weight_bits'])} stored{_compare_dense(report, totals['weight_bits'])}"),
         ("peak", f"activations {format_bits(totals['peak_activation_bits'])}" + (f"; tiles: {peaks}" if peaks else "")),
     ]
     return "\n" + "\n".join(_wrap(f"{name:<12} ", text, width) for name, text in lines)
+
+
+def _compare_dense(report: Report, stored: int) -> str:
+    """Return how much smaller the stored weights are than plain ones at the policy's bits, where they differ."""
+    counts = {layer.name: layer.weights for layer in report.network.layers}
+    dense = sum(counts.get(cost.name, 0) * cost.w_bits for cost in report.layers)
+    return f", {dense / stored:.2f}x smaller than plain {format_bits(dense)}" if stored and dense != stored else ""
 
 
 def format_provenance(report: Report, width: int | None = None) -> str:
@@ -205,12 +214,26 @@ def format_provenance(report: Report, width: int | None = None) -> str:
         ("seed", str(origin.seed)),
     ]
     lines = [_wrap(f"{name:<12} ", text, width) for name, text in items if text]
-    lines += [_wrap("unverified   ", text, width) for text in origin.unverified]
+    lines += [_wrap("unverified   ", text, width) for text in _join_unverified(origin.unverified)]
     lines += [_wrap("note         ", text, width) for text in origin.notes]
     told = [cost for cost in report.layers if cost.cycles or cost.op == "unpriced"]
     notes = dict.fromkeys(note for cost in told for note in cost.notes)
-    lines += [_wrap("layer note   ", f"{note} ({_count_layers(report, note)})", width) for note in notes]
+    if len(notes) > MOST_LAYER_NOTES:
+        lines += [
+            _wrap("layer notes  ", f"{len(notes)} different ones: see hwsim explain LAYER cycles, or --json", width)
+        ]
+    else:
+        lines += [_wrap("layer note   ", f"{note} ({_count_layers(report, note)})", width) for note in notes]
     return "\n" + "\n".join(lines)
+
+
+def _join_unverified(items: Iterable[str]) -> list[str]:
+    """Return one line for each thing that has unverified fields, the fields listed."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        head, _, field = item.rpartition(": ")
+        found.setdefault(head, []).append(field)
+    return [f"{head}: {', '.join(fields)}" if head else ", ".join(fields) for head, fields in found.items()]
 
 
 def _count_layers(report: Report, note: str) -> str:
@@ -293,5 +316,5 @@ def format_comparison(reports: list[Report], *, width: int | None = None, color:
     lines = [render(table, width, color)]
     lines += ["", *(_wrap("note         ", text, width) for text in list_differences(reports))]
     unverified = dict.fromkeys(f"{r.provenance.preset}: {text}" for r in reports for text in r.provenance.unverified)
-    lines += [_wrap("unverified   ", text, width) for text in unverified]
+    lines += [_wrap("unverified   ", text, width) for text in _join_unverified(unverified)]
     return "\n".join(lines).rstrip("\n")
