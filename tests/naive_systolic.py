@@ -73,7 +73,8 @@ def run_output_stationary(rows: int, cols: int, folds: list[Fold], shape: tuple[
             if not count:
                 continue
             value = shadow[rows - 1, j]
-            assert value is not None and value[0] == fold
+            assert value is not None
+            assert value[0] == fold
             m, n = folds[fold].where[0] + count - 1, folds[fold].where[1] + j
             if m < shape[0] and n < shape[1]:
                 assert not written[m, n]

@@ -78,23 +78,22 @@ def test_closed_forms_by_hand(flow, overlap, expected):
     assert model_times(4, 2, flow, overlap, 7, 5, 3) == expected
 
 
-@pytest.mark.parametrize(
-    ("flow", "message"),
-    [("os", "before its value has left|before the last one has left"), ("ws", "enter a column at once")],
-)
-def test_folds_closer_than_the_model_says_cannot_be_built(flow, message):
-    """T = 2 on 4 rows: skewed folds follow in max(T, R_a) = 4 cycles; with 3 the registers collide."""
-    a, b = (
-        (np.ones((8, 2), int), np.ones((2, 2), int)) if flow == "os" else (np.ones((2, 8), int), np.ones((8, 2), int))
-    )
-    folds = cut_folds(4, 2, flow, a, b, "skewed")
+def test_output_stationary_folds_closer_than_the_model_says_cannot_be_built():
+    """T = 2 on 4 rows: skewed folds follow in max(T, R_a) = 4 cycles; with 3 the shadow registers collide."""
+    folds = cut_folds(4, 2, "os", np.ones((8, 2), int), np.ones((2, 2), int), "skewed")
     assert [fold.start for fold in folds] == [0, 4]
     closer = [replace(fold, start=3 * i) for i, fold in enumerate(folds)]
-    with pytest.raises(AssertionError, match=message):
-        if flow == "os":
-            run_output_stationary(4, 2, closer, (8, 2))
-        else:
-            run_stationary(4, 2, 2, closer, (2, 2))
+    with pytest.raises(AssertionError, match=r"before its value has left|before the last one has left"):
+        run_output_stationary(4, 2, closer, (8, 2))
+
+
+def test_weight_stationary_folds_closer_than_the_model_says_cannot_be_built():
+    """T = 2 on 4 rows: four weights have to enter each column a fold, one a cycle."""
+    folds = cut_folds(4, 2, "ws", np.ones((2, 8), int), np.ones((8, 2), int), "skewed")
+    assert [fold.start for fold in folds] == [0, 4]
+    closer = [replace(fold, start=3 * i) for i, fold in enumerate(folds)]
+    with pytest.raises(AssertionError, match="enter a column at once"):
+        run_stationary(4, 2, 2, closer, (2, 2))
 
 
 def test_one_set_of_stationary_registers_is_not_enough_for_skewed_folds():
