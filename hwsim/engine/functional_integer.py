@@ -63,6 +63,7 @@ from hwsim.quant.requant import (
     requantize_mulshift,
     requantize_shift,
     requantize_tflite,
+    requantize_tflite_gemm,
     saturate,
     shift_right,
 )
@@ -156,6 +157,11 @@ class IntegerModel:
 
     def _multiply_accumulate(self, layer: Layer, x: Array, quant: ActQuant, out: ActQuant) -> Array:
         acc, factors, acc_bits = self._accumulate(layer, x, quant)
+        if self.mode == "tflite" and layer.op == "gemm":
+            # GetQuantizedConvolutionMultipler multiplies the two scales in float32, the convolutions' are in float64.
+            real = (factors[0] * factors[1]).astype(np.float64) / np.float64(out.scale)
+            stored = requantize_tflite_gemm(acc, *quantize_multiplier_tflite(real), out.zero_point, out.low, out.high)
+            return stored.astype(choose_dtype(out.bits, out.signed))
         return self._requantize(acc, factors, out, acc_bits=acc_bits, where=layer.name)
 
     def _multiply_to_real(self, layer: Layer, x: Array, quant: ActQuant) -> Array:
@@ -278,6 +284,8 @@ class IntegerModel:
             )
         (a, b), factors = inputs, tuple(np.float32(quant.scale) for quant in quants)
         acc = centre(a, quants[0]).astype(np.int64) * centre(b, quants[1])
+        if self.mode == "tflite":  # its multiplier is a float32 expression
+            factors = (combine_scales(*factors, divisor=out.scale) * np.float64(out.scale),)
         if self.mode != "float":
             return self._requantize(acc, factors, out)
         ratio = combine_scales(*factors, divisor=out.scale)

@@ -120,15 +120,23 @@ def shift_right(value: npt.ArrayLike, shift: npt.ArrayLike, rounding: str = "hal
     require_choice("requant.rounding", rounding, ROUNDINGS)
     number, by = np.asarray(value, np.int64), np.asarray(shift, np.int64)
     half = (np.int64(1) << by) >> 1
+    moves = (by > 0).astype(np.int64)
+    # What is added before the shift: half, less one where the result must go down. In place: the arrays are large.
     if rounding == "half_even":
-        odd = (number >> by) & 1
-        return (number + np.where(by > 0, half - 1 + odd, 0)) >> by
-    return (number + np.where(by > 0, half - (number < 0), 0)) >> by
+        result = np.asarray(number >> by)
+        result &= moves
+        result += half - moves
+    else:
+        result = np.asarray((number < 0) * -moves)
+        result += half
+    result += number
+    result >>= by
+    return result
 
 
 def saturate(value: IntArray, zero_point: int, low: int, high: int) -> IntArray:
     """Add the zero point and clamp to ``low..high``."""
-    return np.clip(value + zero_point, low, high)
+    return np.clip(value, low - zero_point, high - zero_point) + zero_point
 
 
 def requantize_float(acc: IntArray, ratio: npt.ArrayLike, zero_point: int, low: int, high: int) -> IntArray:
@@ -208,3 +216,17 @@ def requantize_tflite(
 ) -> IntArray:
     """Requantize as TensorFlow Lite's reference kernels do (mode ``tflite``)."""
     return saturate(multiply_tflite(acc, multiplier, shift), zero_point, low, high)
+
+
+def requantize_tflite_gemm(
+    acc: IntArray, multiplier: npt.ArrayLike, shift: npt.ArrayLike, zero_point: int, low: int, high: int
+) -> IntArray:
+    """Requantize as LiteRT's fully connected layer does, whose matrix product rounds once, half up.
+
+    ``(acc * multiplier + 2**(30 - shift)) >> (31 - shift)``, as in ruy (ruy/apply_multiplier.cc). LiteRT 2.3's reference
+    kernels give it on 400 inputs of ResNet-8 where two roundings fail; that ties go up is unverified, for no tie was among
+    them.
+    """
+    by = 31 - np.asarray(shift, np.int64)
+    product = np.asarray(acc, np.int64) * np.asarray(multiplier, np.int64)
+    return saturate((product + (np.int64(1) << (by - 1))) >> by, zero_point, low, high)

@@ -128,9 +128,9 @@ def test_channel_of_zeros_keeps_its_bias_and_a_huge_bias_raises_the_weight_scale
 
 def test_bad_networks_are_refused():
     ranges = measure_ranges(NET, TENSORS, IMAGE)
+    fewer = replace(TENSORS, layers={name: held for name, held in TENSORS.layers.items() if name != "a"})
     with pytest.raises(HwsimError, match=r"^layer a: it has no weights$"):
-        layers = {name: held for name, held in TENSORS.layers.items() if name != "a"}
-        quantize_network(NET, replace(TENSORS, layers=layers), Policy(), ranges)
+        quantize_network(NET, fewer, Policy(), ranges)
     with pytest.raises(HwsimError, match=r"^the tensor sum has no measured range$"):
         quantize_network(NET, TENSORS, Policy(), {name: pair for name, pair in ranges.items() if name != "sum"})
     with pytest.raises(InputError, match=r"^tensor sum: its range"):
@@ -141,6 +141,7 @@ def test_bad_networks_are_refused():
         quantize_network(NET, quantize_network(NET, TENSORS, Policy(), ranges), Policy(), ranges)
     broken = TENSORS.layers["b"].weight.copy()
     broken[0, 0, 0, 0] = np.nan
+    held = LayerTensors(weight=broken, bias=TENSORS.layers["b"].bias)
+    odd = replace(TENSORS, layers={**TENSORS.layers, "b": held})
     with pytest.raises(InputError, match=r"^layer b: 1 of 16 are NaN or infinite$"):
-        held = LayerTensors(weight=broken, bias=TENSORS.layers["b"].bias)
-        quantize_network(NET, replace(TENSORS, layers={**TENSORS.layers, "b": held}), Policy(), ranges)
+        quantize_network(NET, odd, Policy(), ranges)

@@ -19,6 +19,7 @@ from hwsim.quant.requant import (
     requantize_mulshift,
     requantize_shift,
     requantize_tflite,
+    requantize_tflite_gemm,
     shift_right,
 )
 
@@ -200,3 +201,14 @@ def test_tflite_rounds_twice_where_mulshift_rounds_once():
     acc = np.array([3, 1, 2, 6, -2, -6])
     assert multiply_tflite(acc, multiplier, shift).tolist() == [1, 1, 1, 2, -1, -2]
     assert shift_right(acc, 2).tolist() == [1, 0, 0, 2, 0, -2]
+
+
+def test_tflite_fully_connected_rounds_once_and_ties_up():
+    rng = np.random.default_rng(7)
+    acc, real = rng.integers(-(1 << 20), 1 << 20, 500), 2.0**-12 * 1.3
+    multiplier, shift = quantize_multiplier_tflite(real)
+    ratio = Fraction(int(multiplier)) * Fraction(2) ** (int(shift) - 31)
+    expected = [clamp(math.floor(int(a) * ratio + HALF), -128, 127) for a in acc]
+    assert requantize_tflite_gemm(acc, multiplier, shift, 0, -128, 127).tolist() == expected
+    ties = requantize_tflite_gemm(np.array([-3, -1, 1, 3]), *quantize_multiplier_tflite(0.5), 0, -128, 127)
+    assert ties.tolist() == [-1, 0, 1, 2]
