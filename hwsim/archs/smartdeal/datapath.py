@@ -4,36 +4,47 @@ The machine (SmartExchange, ISCA 2020; SmartDeal, arXiv 2101.01163)
 -------------------------------------------------------------------
 ``slices`` x ``lines`` x ``macs`` bit-serial cells. A *row* is the unit of work: S weights of one filter, multiplied with S
 activations for each of ``macs`` neighbouring output pixels of one output row (a *pixel group*; the last of a row may be ragged).
-A row is a kernel row of one channel (S = kernel width), or three channels of a 1x1 or FC filter (S = 3). The rows of a filter,
-in storage order (see `hwsim.quant.decompose_plan`), are cut into *passes*: a basis slice, or as much of it as the line
-stores hold (``lines * line_rows`` rows); layers without decomposition in whole channels. Row i of a pass runs on line i modulo
-``lines``. All slices see the same rows of activations, each with the weights of its own filter.
+A row is a kernel row of one channel (S = kernel width), or three channels of a 1x1 or FC filter (S = 3; the filter's last row
+is padded with zero weights, which take their cycle like any other). The rows of a filter, in storage order (see
+`hwsim.quant.decompose_plan`), are cut into *passes*: a basis slice, or as much of it as the line stores hold
+(``lines * line_rows`` rows); layers without decomposition in whole channels. Row i of a pass runs on line i modulo ``lines``.
+All slices see the same rows of activations, each with the weights of its own filter.
 
 - Cell: a multiplication takes one cycle for each nonzero radix-4 Booth digit of the activation (zero point subtracted),
   at least one. The product is added to the cell's accumulator; a cell keeps its output pixel until all passes are through.
 - Line: its cells take the weights of a row together. **They wait for the slowest cell at each weight.**
 - Index selector: a line skips a row, at no cost, when its coefficients are all zero or the row's activations are all zero
-  (for all pixels of the group).
-- Rebuild engines: one rebuilds the next row's S weights, one coefficient a cycle, while the other feeds the cells: S cycles, which the
-  at least S cycles of the running row always hide; the first row's are hidden behind the line stores' fill. Plain 8-bit
-  weights pass by the engines.
+  (for all pixels of the group). It knows both flags of all rows of a pass one pass ahead: those of the activations are formed
+  as ``ibuf`` is written and kept beside it. A line picks its next row among at most ``line_rows`` pairs of flags.
+- Rebuild engines: one rebuilds the line's next row, S weights, one coefficient a cycle, while the other holds the weights that
+  feed the cells. The next row may be the first of the next pass, not of a later one. S cycles are always hidden: behind a
+  running row, which takes at least S cycles; behind the current pass where the line has no row in it, because **a pass takes at
+  least S cycles** (one, where nothing is rebuilt); ahead of a tile's first pass behind the fill, at least S cycles as well.
+  Plain 8-bit weights pass by the engines.
 - **All lines of all slices wait for the slowest at the end of a pass**, and for the line stores' other banks to hold the
-  next pass. A line store takes one row with a nonzero activation a cycle. A pass takes at least one cycle.
-- After the last pass of a pixel group each slice adds the accumulators of its lines (an adder tree, ceil(log2 lines) stages) and
-  hands one pixel a cycle to ``obuf`` while the next group runs: **a pixel group takes at least ``macs`` cycles.**
+  next pass, which they begin to take as the current one begins. A line store takes one row with a nonzero activation a cycle.
+- After the last pass of a pixel group the accumulators of all cells are copied. Each slice adds the copies of its lines (an
+  adder tree, ceil(log2 lines) stages) and hands one pixel a cycle to ``obuf`` while the next group runs: **a pixel group takes at
+  least ``macs`` cycles**, ragged or not.
 
 Within a tile: blocks of ``slices`` filters outermost, then images, output rows, pixel groups, passes. ``fill`` is the fill of the
-first pass's line stores, ``tail`` the adder tree and the last group's results.
+first pass's line stores and the rebuilding of its first rows, ``tail`` the adder tree and the last group's results. Tiles
+begin at multiples of `SmartDealDatapath.quantum`; one that does not is timed as the whole blocks and groups that it touches.
 
-Layers with one output pixel (FC, squeeze-excite; images are the pixels of a gemm): a line is cut into ``clusters``, each with one
-of the two rebuild engines, so rebuilding is no longer hidden: a row takes S cycles more, and ``clusters * lines`` rows run at once.
+Layers with one output pixel (FC, squeeze-excite; images are the pixels of a gemm): a line is cut into ``clusters`` (no more than
+it has cells), each with one of the two rebuild engines, so rebuilding is no longer hidden: a row takes S cycles more, neither
+pass nor fill has a least of S, and ``clusters * lines`` rows run at once. Clusters stand for lines in all of the above: each
+takes a row a cycle into its part of the line store, and the adder tree has ``clusters * lines`` leaves.
 
-Depthwise layers: a slice takes one channel; its R kernel rows run on neighbouring lines, floor(lines / R) pixel groups of an output
-row at once. Channels are not shared, so a line store takes the rows of all slices one after the other: a pass takes at least as
-many cycles as channels with work on its fullest line. (The paper's own arrangement is known in outline only: unverified.)
+Depthwise layers (one filter a channel; with several the layer is grouped): a slice takes one channel, ``copies`` neighbouring
+pixel groups of an output row at once: floor(lines / R), but at least one and no more than the row has. Row r of copy j runs
+on line j R + r modulo ``lines``. Channels are not shared, so a line store takes the rows of all slices one after the other: a pass
+takes at least as many cycles as its fullest line has rows of all channels. The copies' results leave one after the other, in
+at least ``copies * macs`` cycles. (The paper's own arrangement is known in outline only: unverified.)
 
-Not modelled: contention for ``wbuf`` banks while coefficients are fetched (each slice has its own bank), the cycle in which a basis
-is exchanged (its register file has two banks).
+Not modelled: contention for ``wbuf`` banks while coefficients are fetched (each slice has its own bank) and for ``ibuf`` banks
+while line stores are filled (each line has its own); rows wider than a line store's register; the cycle in which a basis is
+exchanged (its register file has two banks).
 """
 
 from __future__ import annotations
@@ -66,9 +77,13 @@ class SmartDealDatapath(Datapath):
         self.arch = arch
         self.codec: Decomposed | None = data.codec
         layer = self.layer
-        self.single_pixel = layer.P * layer.Q * (layer.N if layer.op == "gemm" else 1) == 1
+        self.depthwise = layer.is_depthwise and layer.K == 1
+        columns = layer.N if layer.op == "gemm" else layer.Q
+        self.single_pixel = layer.P * columns == 1 and not self.depthwise
+        self.lines = arch.lines * (min(arch.clusters, arch.macs) if self.single_pixel else 1)
         self.rows: RowTable = list_rows(layer, self.codec, arch)
-        self.copies = max(1, arch.lines // layer.R) if layer.is_depthwise else 1
+        self.copies = max(1, min(arch.lines // layer.R, -(-columns // arch.macs))) if self.depthwise else 1
+        self.rebuild = 0 if self.single_pixel else self.rows.basis
         self._measure(np.asarray(data.activation), data.zero_point)
 
     def _measure(self, activation: np.ndarray, zero_point: int) -> None:
@@ -82,18 +97,18 @@ class SmartDealDatapath(Datapath):
             x = x.reshape(1, layer.N, layer.G * layer.C, 1).transpose(0, 2, 3, 1)
             images, out_rows, columns = 1, 1, layer.N
         geometry = np.array(
-            (out_rows, columns, *layer.stride, *layer.padding[:2], *layer.dilation, self.rows.width, arch.macs),
+            (out_rows, columns, *layer.stride, *layer.padding[:2], *layer.dilation, self.rows.width, arch.macs,
+             self.rows.width_elements),
             np.int64,
-        )
+        )  # fmt: skip
         digits = np.zeros(1024, np.uint8)
         kernel_rows.count_digits(digits)
         self.per_row = -(-columns // arch.macs)
         groups = images * out_rows * self.per_row
-        self.sums = np.zeros(4, np.int64)
-        if layer.is_depthwise:
+        self.sums = np.zeros(5, np.int64)
+        if self.depthwise:
             self._measure_depthwise(np.ascontiguousarray(x), digits, geometry, groups)
             return
-        lines = arch.lines * (arch.clusters if self.single_pixel else 1)
         extra = self.rows.basis if self.single_pixel else 0
         passes = len(self.rows.pass_start) - 1
         blocks = -(-layer.K // arch.slices)
@@ -108,7 +123,7 @@ class SmartDealDatapath(Datapath):
             )
             active = np.ascontiguousarray(self.rows.active[g * layer.K : (g + 1) * layer.K])
             kernel_rows.measure_passes(
-                time, work, active, self.rows.pass_start, arch.slices, lines, extra,
+                time, work, active, self.rows.pass_start, arch.slices, self.lines, extra, max(1, self.rebuild),
                 self.compute[g * blocks : (g + 1) * blocks], self.load[g], self.sums,
             )  # fmt: skip
         self.load = np.repeat(self.load, blocks, axis=0) if layer.G > 1 else self.load
@@ -121,11 +136,10 @@ class SmartDealDatapath(Datapath):
         time, work = np.zeros((len(channel), groups), np.int32), np.zeros((len(channel), groups), np.int32)
         kernel_rows.measure_rows(x, digits, channel, np.ones_like(channel), kernel, geometry, time, work)
         wide = groups // self.per_row * -(-self.per_row // self.copies)
-        blocks = -(-layer.G // arch.slices)
-        self.compute = np.zeros((blocks, wide, 1), np.int32)
-        self.load = np.zeros((blocks, wide, 1), np.int32)
+        passes = (-(-layer.G // arch.slices), wide, len(self.rows.pass_start) - 1)
+        self.compute, self.load = np.zeros(passes, np.int32), np.zeros(passes, np.int32)
         kernel_rows.measure_depthwise(
-            time, work, self.rows.active, layer.G, rows, self.per_row, arch.slices, self.copies,
+            time, work, self.rows.pass_start, self.per_row, arch.slices, arch.lines, self.copies,
             self.compute, self.load, self.sums,
         )  # fmt: skip
         self.per_row = -(-self.per_row // self.copies)
@@ -151,8 +165,9 @@ class SmartDealDatapath(Datapath):
         """Return the times of tiles."""
         blocks, passes, groups = self._locate(boxes)
         busy, fill = np.zeros(len(boxes), np.int64), np.zeros(len(boxes), np.int64)
-        kernel_rows.time_tiles(self.compute, self.load, blocks, groups, passes, self.arch.macs, busy, fill)
-        tail = self.arch.macs + (self.arch.lines - 1).bit_length()
+        least = self.arch.macs * self.copies
+        kernel_rows.time_tiles(self.compute, self.load, blocks, groups, passes, least, self.rebuild, busy, fill)
+        tail = least + (self.lines - 1).bit_length()
         return ExecTimes(busy, fill, np.full(len(boxes), tail, np.int64))
 
     def _locate(self, boxes: Boxes) -> tuple[Int64, Int64, Int64]:
@@ -160,9 +175,9 @@ class SmartDealDatapath(Datapath):
         lo, hi, layer = boxes.lo, boxes.hi, self.layer
         slices, pixels = self.arch.slices, self.arch.macs * self.copies
         groups = np.zeros((len(boxes), 8), np.int64)
-        if layer.is_depthwise:
+        if self.depthwise:
             blocks = np.stack([lo[:, G] // slices, -(-hi[:, G] // slices)], axis=1)
-            passes = np.tile(np.array([0, 1], np.int64), (len(boxes), 1))
+            passes = np.tile(np.array([0, len(self.rows.pass_start) - 1], np.int64), (len(boxes), 1))
         else:
             per_group = -(-layer.K // slices)
             first = lo[:, G] * per_group + lo[:, K] // slices
@@ -187,7 +202,7 @@ class SmartDealDatapath(Datapath):
         """Return sums over all tiles; ``busy`` leaves out the fills of the tiles, so it is a lower bound."""
         layer, psum = self.layer, self.arch.shell.psum_bits
         ones = np.ones(len(tiles), np.int64)
-        writes = layer.out_elements * (count_tiles(layer, tiles)[:, C] if not layer.is_depthwise else ones)
+        writes = layer.out_elements * (count_tiles(layer, tiles)[:, C] if not self.depthwise else ones)
         return Totals(
             int(self.compute.sum(dtype=np.int64)) * ones,
             self._weight_read_bits() * ones,
@@ -196,18 +211,25 @@ class SmartDealDatapath(Datapath):
         )
 
     def _weight_read_bits(self) -> int:
-        """Bits read from the weight buffers: the weights of each multiplied row, an index bit of every row slot."""
-        row_bits = self.rows.width_elements * (COEFFICIENT_BITS if self.rows.decomposed else BASIS_ELEMENT_BITS)
-        return int(self.sums[1]) * row_bits + (int(self.sums[3]) * self.arch.slices if self.rows.decomposed else 0)
+        """Bits read from the weight buffers: the weights of each multiplied row; where they are rebuilt, an index bit of every
+        row, and the basis for each pass of a filter with work.
+        """
+        if not self.rows.decomposed:
+            return int(self.sums[1]) * self.rows.width_elements * BASIS_ELEMENT_BITS
+        basis_bits = BASIS_ELEMENT_BITS * self.rows.basis**2
+        return (
+            int(self.sums[1]) * self.rows.basis * COEFFICIENT_BITS + int(self.sums[3]) + int(self.sums[4]) * basis_bits
+        )
 
     def _input_read_bits(self) -> int:
-        """Bits read from ``ibuf`` into the line stores, once for all slices."""
-        layer, macs = self.layer, self.arch.macs
-        if self.rows.width > 1 or layer.R > 1:
-            segment = (macs - 1) * layer.stride[1] + (self.rows.width - 1) * layer.dilation[1] + 1
+        """Bits read from ``ibuf`` into the line stores, once for all slices: whole rows, but of one pixel where there is one."""
+        layer, rows = self.layer, self.rows
+        pixels = 1 if self.single_pixel else self.arch.macs
+        if rows.by_kernel:
+            segment = (pixels - 1) * layer.stride[1] + (rows.width - 1) * layer.dilation[1] + 1
         else:
-            segment = self.rows.width_elements * macs
-        blocks = 1 if layer.is_depthwise else -(-layer.K // self.arch.slices)
+            segment = rows.width_elements * pixels
+        blocks = 1 if self.depthwise else -(-layer.K // self.arch.slices)
         return int(self.sums[2]) * segment * self.workload.fmt.a_bits * blocks
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
@@ -217,10 +239,11 @@ class SmartDealDatapath(Datapath):
         outputs, moved = layer.out_elements * psum, int(sums.psum_bits[0])
         writes = (moved + outputs) // 2
         ibuf = int(sums.ibuf_read_bits[0])
-        copies = 1 if layer.is_depthwise else arch.slices
+        copies = 1 if self.depthwise else arch.slices
+        leaves = min(layer.R, self.lines) if self.depthwise else self.lines
         actions = [
             Action(component="booth", verb="booth_digit", count=int(self.sums[0]), bits=(8, psum)),
-            Action(component="adder_tree", verb="add", count=writes // psum * (arch.lines - 1), bits=(psum,)),
+            Action(component="adder_tree", verb="add", count=writes // psum * (leaves - 1), bits=(psum,)),
             Action(component="rf", verb="write", count=ibuf * copies),
             Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
             Action(component="ibuf", verb="read", count=ibuf),

@@ -50,8 +50,9 @@ def measure_rows(
         From `count_digits`.
     row_channel, row_count, row_kernel : int64 [rows]
         First channel, channels (1 for a kernel row) and kernel row of each row.
-    geometry : int64 [10]
-        P, Q, stride y x, padding top left, dilation y x, elements of a kernel row (1 for channel rows), MACs of a line.
+    geometry : int64 [11]
+        P, Q, stride y x, padding top left, dilation y x, elements of a kernel row (1 for channel rows), MACs of a line, weights
+        of a row (a row with fewer channels is padded with zero weights, which take their cycle).
     time : int32 [rows, N * P * groups of a row], filled
         Cycles that a line takes for the row: sum over its elements of the slowest MAC; 0 where every activation is zero.
     work : int32, same shape, filled
@@ -66,6 +67,7 @@ def measure_rows(
         geometry[8],
         geometry[9],
     )
+    elements = geometry[10]
     images, height, columns = x.shape[0], x.shape[2], x.shape[3]
     per_row = -(-q_size // macs)
     for r in range(row_channel.shape[0]):
@@ -73,9 +75,10 @@ def measure_rows(
             for p in range(p_size):
                 y = p * stride_y - pad_y + row_kernel[r] * dil_y
                 for group in range(per_row):
-                    slowest_sum, total, any_nonzero = 0, 0, False
                     q0 = group * macs
                     q1 = min(q0 + macs, q_size)
+                    slowest_sum, any_nonzero = elements - row_count[r] * width, False
+                    total = slowest_sum * (q1 - q0)
                     for c in range(row_channel[r], row_channel[r] + row_count[r]):
                         for s in range(width):
                             slowest = 1
@@ -105,6 +108,7 @@ def measure_passes(
     slices: int,
     lines: int,
     extra: int,
+    shortest: int,
     compute: np.ndarray,
     load: np.ndarray,
     sums: np.ndarray,
@@ -119,13 +123,14 @@ def measure_passes(
         Coefficient rows that are not zero.
     pass_start : int64 [passes + 1]
         First row of each pass; row i of a pass runs on line i modulo ``lines``.
-    slices, lines, extra : int
-        Filters at once; lines (or clusters of lines); cycles that each row takes beyond its multiplications.
+    slices, lines, extra, shortest : int
+        Filters at once; lines (or clusters of lines); cycles that each row takes beyond its multiplications; least of a pass.
     compute : int32 [filter blocks, groups, passes], filled
     load : int32 [groups, passes], filled
         Rows with a nonzero activation on the fullest line: cycles to fill the line stores.
-    sums : int64 [4], added to
-        Booth cycles, rows multiplied, rows loaded, row slots (for the index).
+    sums : int64 [5], added to
+        Booth cycles, rows multiplied, rows loaded (once for all filter blocks), row slots (for the index), passes of a filter
+        with a row multiplied (for the basis).
     """
     filters, rows = active.shape
     groups = time.shape[1]
@@ -146,13 +151,13 @@ def measure_passes(
             load[g, k] = fullest
         for block in range(blocks):
             for g in range(groups):
-                compute[block, g, k] = 1
+                compute[block, g, k] = shortest
             for f in range(block * slices, min((block + 1) * slices, filters)):
                 for g in range(groups):
                     used = min(lines, last - first)
                     for line in range(used):
                         line_time[line] = 0
-                    line = 0
+                    line, before = 0, sums[1]
                     for r in range(first, last):
                         t = time[r, g]
                         if t > 0 and active[f, r]:
@@ -162,23 +167,24 @@ def measure_passes(
                         line += 1
                         if line == lines:
                             line = 0
+                    if sums[1] > before:
+                        sums[4] += 1
                     slowest = compute[block, g, k]
                     for line in range(used):
                         if line_time[line] > slowest:
                             slowest = line_time[line]
                     compute[block, g, k] = slowest
-    sums[3] += blocks * groups * rows
+    sums[3] += filters * groups * rows
 
 
 @kernel
 def measure_depthwise(
     time: np.ndarray,
     work: np.ndarray,
-    active: np.ndarray,
-    channels: int,
-    rows: int,
+    pass_start: np.ndarray,
     per_row: int,
     slices: int,
+    lines: int,
     copies: int,
     compute: np.ndarray,
     load: np.ndarray,
@@ -189,34 +195,48 @@ def measure_depthwise(
     Parameters
     ----------
     time, work : int32 [channels * rows, output rows * per_row]
-    active : bool [channels, rows]
-    channels, rows, per_row, slices, copies : int
-        Channels; kernel rows; pixel groups of an output row; channels at once; neighbouring pixel groups at once.
-    compute, load : int32 [channel blocks, output rows * ceil(per_row / copies), 1], filled
-    sums : int64 [4], added to
-        As in `measure_passes`.
+    pass_start : int64 [passes + 1]
+        First kernel row of each pass; row i of a pass of copy j runs on line ``j * rows + i`` modulo ``lines``.
+    per_row, slices, lines, copies : int
+        Pixel groups of an output row; channels at once; lines; neighbouring pixel groups at once.
+    compute, load : int32 [channel blocks, output rows * ceil(per_row / copies), passes], filled
+    sums : int64 [5], added to
+        As in `measure_passes`; a row is loaded for one channel alone.
     """
+    passes = pass_start.shape[0] - 1
+    rows = pass_start[passes]
+    channels = time.shape[0] // rows
     wide_row = -(-per_row // copies)
     out_rows = time.shape[1] // per_row
+    stored = np.zeros(lines, np.int64)
+    line_time = np.zeros(lines, np.int64)
     for block in range(-(-channels // slices)):
         for y in range(out_rows):
             for wide in range(wide_row):
-                slowest, fullest = 1, 0
-                for r in range(rows):
-                    for g in range(y * per_row + wide * copies, y * per_row + min((wide + 1) * copies, per_row)):
-                        count = 0
-                        for c in range(block * slices, min((block + 1) * slices, channels)):
-                            t = time[c * rows + r, g]
-                            if t > 0 and active[c, r]:
-                                slowest = max(slowest, int(t))
-                                count += 1
-                                sums[0] += work[c * rows + r, g]
-                        fullest = max(fullest, count)
-                        sums[1] += count
-                        sums[2] += count
-                compute[block, y * wide_row + wide, 0] = slowest
-                load[block, y * wide_row + wide, 0] = fullest
-                sums[3] += min(slices, channels - block * slices) * rows
+                g0 = y * per_row + wide * copies
+                g1 = min(g0 + copies, (y + 1) * per_row)
+                for k in range(passes):
+                    slowest = 1
+                    stored[:] = 0
+                    for c in range(block * slices, min((block + 1) * slices, channels)):
+                        line_time[:] = 0
+                        for g in range(g0, g1):
+                            for r in range(pass_start[k], pass_start[k + 1]):
+                                t = time[c * rows + r, g]
+                                if t > 0:
+                                    line = ((g - g0) * rows + r - pass_start[k]) % lines
+                                    line_time[line] += t
+                                    stored[line] += 1
+                                    sums[0] += work[c * rows + r, g]
+                                    sums[1] += 1
+                                    sums[2] += 1
+                        for line in range(lines):
+                            slowest = max(slowest, int(line_time[line]))
+                    fullest = 0
+                    for line in range(lines):
+                        fullest = max(fullest, int(stored[line]))
+                    compute[block, y * wide_row + wide, k] = slowest
+                    load[block, y * wide_row + wide, k] = fullest
 
 
 @kernel
@@ -227,6 +247,7 @@ def time_tiles(
     groups: np.ndarray,
     passes: np.ndarray,
     least: int,
+    rebuild: int,
     busy: np.ndarray,
     fill: np.ndarray,
 ) -> None:
@@ -243,6 +264,8 @@ def time_tiles(
         in the whole layer.
     least : int
         Cycles that the results of a pixel group take to leave, the least time of the next one.
+    rebuild : int
+        Least fill: cycles in which the first rows of a tile are rebuilt.
     busy, fill : int64 [tiles], filled
     """
     for t in range(blocks.shape[0]):
@@ -269,5 +292,5 @@ def time_tiles(
                                 since = 0
                             pending = compute[b, g, k]
         total += max(pending, least - since)
-        fill[t] = max(first, 0)
+        fill[t] = max(first, rebuild)
         busy[t] = total + fill[t]

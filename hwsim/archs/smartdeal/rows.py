@@ -27,10 +27,13 @@ class RowTable:
     ----------
     channel, count, kernel : int64 [rows]
         First channel, number of channels and kernel row of each row.
+    by_kernel : bool
+        Whether a row is a kernel row of one channel.
     width : int
         Elements of a kernel row (1 where a row covers channels).
     width_elements, basis : int
-        Weights of a row; cycles that rebuilding it takes (0 where weights are dense).
+        Weights of a row, the padding of one with too few channels included; cycles that rebuilding it takes (0 where weights
+        are dense).
     active : bool [filters of all groups, rows]
         Rows with a nonzero coefficient; all of them where weights are dense.
     pass_start : int64 [passes + 1]
@@ -46,6 +49,7 @@ class RowTable:
     channel: Int64
     count: Int64
     kernel: Int64
+    by_kernel: bool
     width: int
     width_elements: int
     basis: int
@@ -60,7 +64,7 @@ class RowTable:
 def list_rows(layer: Layer, codec: Decomposed | None, arch: SmartDeal) -> RowTable:
     """Return the rows of a layer's filters and their passes."""
     dense = codec is None or codec.plan.is_dense
-    by_kernel = layer.R > 1 or layer.S > 1
+    by_kernel = layer.R > 1 or layer.S > 1 or layer.is_depthwise
     if by_kernel:
         index = np.arange(layer.C * layer.R, dtype=np.int64)
         channel, kernel, count = index // layer.R, index % layer.R, np.ones_like(index)
@@ -87,6 +91,6 @@ def list_rows(layer: Layer, codec: Decomposed | None, arch: SmartDeal) -> RowTab
     else:
         pass_channels = slice_rows * CHANNELS_OF_A_ROW
     return RowTable(
-        channel, count, kernel, width, elements, 0 if dense else elements, active,
+        channel, count, kernel, by_kernel, width, elements, 0 if dense else elements, active,
         np.array([*starts, len(channel)], np.int64), pass_channels, -(-slice_rows // held), slice_rows, not dense,
     )  # fmt: skip

@@ -104,7 +104,7 @@ class SmartDeal(Arch):
         from hwsim.core.actions import AreaPart
 
         engines, cells, psum = self.slices * self.lines, self.slices * self.lines * self.macs, self.shell.psum_bits
-        segment = 8 * (2 * (self.macs - 1) + BASIS)
+        segment = 8 * max(2 * (self.macs - 1) + BASIS, BASIS * self.macs)  # a 3x3 row at stride 2, a 1x1 row
         return (
             AreaPart(component="cells", op="booth_digit", count=cells, bits=(8, psum)),
             AreaPart(component="cells", op="register", count=cells, bits=(2 * psum + 8,)),
@@ -136,7 +136,7 @@ PRESETS = {
         clock_hz=1e9,
         node_nm=28,
         energy_table="smartexchange28",
-        source="SmartExchange (ISCA 2020), dimensions and buffers from memory of the paper; the output buffer is read as 2 KB x 2 a slice",
+        source="SmartExchange (ISCA 2020), dimensions and buffers from memory of the paper; output buffer: 2 KB x 2 a slice",
         unverified=(
             "slices", "lines", "macs", "line_rows", "clusters", "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits",
             "shell.psum_bits", "memory.bits_per_cycle", "memory.latency_cycles", "clock_hz",
