@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hwsim.core.bits import Bits, bits_to_integers, integers_to_bits
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import TILE_DIMS, Boxes, C, Int64, Mapping
+from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping
 from hwsim.core.policy import LayerFormat
 
 if TYPE_CHECKING:
@@ -179,6 +180,36 @@ class Datapath(ABC):
     def weight_storage_bits(self) -> int:
         """Return the stored bits of all weights of the layer."""
         return self.layer.weights * self.workload.fmt.w_bits
+
+    def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
+        """Return the stored bits of one weight tile, as many as `weight_tile_bits` says.
+
+        Dense: the elements in the order g, k, c, r, s, least significant bit first; one-bit weights -1 and +1 as 0 and 1.
+
+        Parameters
+        ----------
+        weight : ndarray
+            Stored integers of the layer, ``[G*K, C, R, S]``.
+        lo, hi : ndarray int64 [6]
+            The tile's box along ``TILE_DIMS``.
+        """
+        layer, bits = self.layer, self.workload.fmt.w_bits
+        blocks = np.asarray(weight).reshape(layer.G, layer.K, layer.C, layer.R, layer.S)
+        tile = blocks[lo[G] : hi[G], lo[K] : hi[K], lo[C] : hi[C]].astype(np.int64)
+        if bits == 1 and tile.min() == -1 and tile.all():
+            tile = (tile + 1) >> 1
+        low, high = int(tile.min()), int(tile.max())
+        if low < (-(1 << (bits - 1)) if bits > 1 else 0) or high >= 1 << (bits if low >= 0 else bits - 1):
+            raise ValueError(f"layer {layer.name}: weights from {low} to {high} do not fit {bits} bits")
+        return integers_to_bits(tile, bits).ravel()
+
+    def unpack_weights(self, bits: Bits, lo: Int64, hi: Int64, signed: bool) -> Int64:
+        """Return the integers that the engine multiplies by, from the bits of one weight tile: int64 ``[g, k, c, R, S]``."""
+        size = hi - lo
+        values = bits_to_integers(bits.reshape(-1, self.workload.fmt.w_bits), signed)
+        if signed and self.workload.fmt.w_bits == 1:
+            values = 2 * (values & 1) - 1
+        return values.reshape(size[G], size[K], size[C], self.layer.R, self.layer.S)
 
     def peak_macs_per_cycle(self) -> float:
         """Return the multiply-accumulates a cycle of the fully used engine at this layer's formats."""
