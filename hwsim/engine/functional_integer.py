@@ -282,7 +282,8 @@ class IntegerModel:
             raise HwsimError(
                 f"layer {layer.name}: a product of {len(inputs)} tensors cannot be executed, split it in pairs"
             )
-        (a, b), factors = inputs, tuple(np.float32(quant.scale) for quant in quants)
+        a, b = inputs
+        factors: tuple[npt.ArrayLike, ...] = tuple(np.float32(quant.scale) for quant in quants)
         acc = centre(a, quants[0]).astype(np.int64) * centre(b, quants[1])
         if self.mode == "tflite":  # its multiplier is a float32 expression
             factors = (combine_scales(*factors, divisor=out.scale) * np.float64(out.scale),)

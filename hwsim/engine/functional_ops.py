@@ -22,6 +22,8 @@ FLOAT32_EXACT = 1 << 24
 """Integers up to here are float32 numbers (24 significant bits), so sums that stay below are exact in any order."""
 FLOAT64_EXACT = 1 << 53
 """The same for float64."""
+LARGEST_SPANS = 8
+"""More spans than this cost more than one product in float64."""
 CHUNK_ELEMENTS = 1 << 21
 """Elements of one im2col chunk, and of one piece of a weight matrix: bounds the memory of a layer."""
 
@@ -36,7 +38,7 @@ def convolve_integer(x: Array, weight: Array, layer: Layer) -> npt.NDArray[np.in
 
     The products go through the BLAS as floats. They stay exact: the reduction is cut into spans in which the sum of
     ``|weight|`` times the largest ``|x|`` is at most ``2**24`` (float32), and spans add up in float64; where that would take
-    more than four spans, all of it runs in float64, exact below ``2**53``.
+    more than a few spans, all of it runs in float64, exact below ``2**53``.
 
     Parameters
     ----------
@@ -47,41 +49,36 @@ def convolve_integer(x: Array, weight: Array, layer: Layer) -> npt.NDArray[np.in
     """
     depth = layer.C * layer.R * layer.S
     largest = max(abs(int(x.max(initial=0))), abs(int(x.min(initial=0))))
-    spans = _cut_spans(weight.reshape(-1, depth), largest)
+    rows = weight.reshape(-1, depth)
+    longest = _measure_rows(rows, [(0, depth)])
+    if longest * largest >= FLOAT64_EXACT:
+        raise HwsimError(f"layer {layer.name}: its accumulators exceed 53 bits; use fewer weight or activation bits")
+    spans = _cut_spans(rows, largest, longest)
     if spans is not None:
         return _convolve(x.astype(np.float32), weight, layer, spans, np.float32).astype(np.int64)
-    if largest * int(_sum_magnitudes(weight.reshape(-1, depth)).sum(axis=1).max()) >= FLOAT64_EXACT:
-        raise HwsimError(f"layer {layer.name}: its accumulators exceed 53 bits; use fewer weight or activation bits")
     return _convolve(x.astype(np.float64), weight, layer, [(0, depth)], np.float64).astype(np.int64)
 
 
-def _sum_magnitudes(rows: Array) -> npt.NDArray[np.int64]:
-    return np.abs(rows.astype(np.int64))
+def _measure_rows(rows: Array, spans: list[tuple[int, int]]) -> int:
+    """Return the largest sum of magnitudes of any row in any span; by blocks of rows, to bound memory."""
+    longest, step = 0, max(1, CHUNK_ELEMENTS // rows.shape[1])
+    for start in range(0, len(rows), step):
+        block = np.abs(rows[start : start + step].astype(np.int64))
+        longest = max(longest, *(int(block[:, a:b].sum(axis=1).max()) for a, b in spans))
+    return longest
 
 
-def _cut_spans(rows: Array, largest: int) -> list[tuple[int, int]] | None:
-    """Cut the reduction into at most four spans that are exact in float32, or return None."""
-    # The longest row of weights bounds every channel: magnitudes are summed by blocks to bound memory.
+def _cut_spans(rows: Array, largest: int, longest: int) -> list[tuple[int, int]] | None:
+    """Cut the reduction into a few equal spans that are exact in float32, or return None."""
     depth = rows.shape[1]
-    totals = np.zeros(depth, np.int64)
-    step = max(1, CHUNK_ELEMENTS // depth)
-    whole = 0
-    for start in range(0, len(rows), step):
-        block = _sum_magnitudes(rows[start : start + step])
-        np.maximum(totals, block.max(axis=0), out=totals)
-        whole = max(whole, int(block.sum(axis=1).max()))
-    if whole * largest <= FLOAT32_EXACT:
+    count = -(-longest * largest // FLOAT32_EXACT)
+    if count <= 1:
         return [(0, depth)]
-    count = -(-whole * largest // FLOAT32_EXACT) + 1
-    if count > 4:
+    count += 1  # weights are not spread evenly
+    if count > min(LARGEST_SPANS, depth):
         return None
-    edges = [depth * i // count for i in range(count + 1)]
-    spans = list(pairwise(edges))
-    for start in range(0, len(rows), step):
-        block = _sum_magnitudes(rows[start : start + step])
-        if any(int(block[:, a:b].sum(axis=1).max()) * largest > FLOAT32_EXACT for a, b in spans if b > a):
-            return None
-    return spans
+    spans = list(pairwise(depth * i // count for i in range(count + 1)))
+    return spans if _measure_rows(rows, spans) * largest <= FLOAT32_EXACT else None
 
 
 def _convolve(x: Array, weight: Array, layer: Layer, spans: list[tuple[int, int]], dtype: npt.DTypeLike) -> Array:

@@ -18,6 +18,8 @@ CLIPPINGS = ("max", "percentile", "mse")
 """How the range of a tensor is chosen."""
 SCALE_BITS = 32
 """Bits of a stored scale (float32; multiplier and shift take no more)."""
+BLOCK_ELEMENTS = 1 << 22
+"""Weights that are quantized at once, per channel: bounds the memory of the intermediate floats."""
 _FRACTIONS = np.linspace(0.2, 1.0, 81)
 # Candidate clipping points of "mse", as fractions of the largest magnitude.
 
@@ -95,6 +97,11 @@ def quantize_weights(
     values = np.asarray(weight)
     if values.size == 0 or values.ndim == 0:
         raise SpecError("weight.shape", values.shape, "a non-empty array with channels first")
+    if per_channel and values.size > BLOCK_ELEMENTS and len(values) > 1:
+        step = max(1, BLOCK_ELEMENTS // (values.size // len(values)))
+        return _join(
+            [quantize_weights(values[i : i + step], bits, True, scheme, clipping) for i in range(0, len(values), step)]
+        )
     if not np.all(np.isfinite(values)):
         raise InputError("weights", [f"{int(np.sum(~np.isfinite(values)))} of {values.size} are NaN or infinite"])
     rows = values.reshape(len(values) if per_channel else 1, -1).astype(np.float32)
@@ -167,6 +174,17 @@ def quantize_activation(values: Array, quant: ActQuant) -> Array:
 def dequantize_activation(stored: Array, quant: ActQuant) -> npt.NDArray[np.float32]:
     """Return the real activations, float32: ``(stored - zero_point) * scale``."""
     return (stored.astype(np.int32) - quant.zero_point).astype(np.float32) * np.float32(quant.scale)
+
+
+def _join(parts: list[QuantizedWeights]) -> QuantizedWeights:
+    """Join blocks of channels."""
+    zeros = [part.zero_point for part in parts if part.zero_point is not None]
+    return QuantizedWeights(
+        stored=np.concatenate([part.stored for part in parts]),
+        scale=np.concatenate([part.scale for part in parts]),
+        zero_point=np.concatenate(zeros) if zeros else None,
+        bits=parts[0].bits,
+    )
 
 
 def _quantize_symmetric(

@@ -1,7 +1,8 @@
 """The integer model in mode ``float`` equals ONNX Runtime on the same QDQ graph: every element of every layer.
 
 ONNX Runtime's graph optimizer must have fused the whole graph into integer kernels (each test checks the operators that
-are left): a convolution that it leaves in float32 accumulates inexactly. What its kernels compute is in `hwsim.engine.functional_integer`.
+are left): a convolution that it leaves in float32 accumulates inexactly. What its kernels compute is in
+`hwsim.engine.functional_integer`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pytest
 
 from hwsim.core.errors import InputError, SpecError
 from hwsim.core.tensors import ActQuant
+from hwsim.quant import uniform
 from hwsim.quant.uniform import (
     choose_activation_quant,
     choose_dtype,
@@ -42,6 +43,16 @@ def test_asymmetric_covers_the_range_and_holds_zero_exactly(bits):
     real = found.dequantize()
     assert np.all(real[:, 0, 0, 0] == 0)
     assert np.all(np.abs(real - weight) <= found.scale.reshape(-1, 1, 1, 1) * 1.01)
+
+
+@pytest.mark.parametrize("scheme", ["symmetric", "asymmetric"])
+def test_blocks_of_channels_change_nothing(scheme, monkeypatch):
+    whole = quantize_weights(WEIGHT, 5, scheme=scheme)
+    monkeypatch.setattr(uniform, "BLOCK_ELEMENTS", 80)
+    blocks = quantize_weights(WEIGHT, 5, scheme=scheme)
+    assert np.array_equal(blocks.stored, whole.stored)
+    assert np.array_equal(blocks.scale, whole.scale)
+    assert np.array_equal(blocks.dequantize(), whole.dequantize())
 
 
 def test_storage_counts_weights_scales_and_zero_points():
