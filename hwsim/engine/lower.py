@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
+from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import TILE_DIMS, Boxes, C, Int64, K, Mapping, list_boxes
+from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, list_boxes
 from hwsim.core.program import INSTRUCTION, Program
 from hwsim.engine.kernel_lower import lower as lower_kernel
 from hwsim.engine.kernel_lower import rows_per_unit
@@ -84,7 +85,16 @@ def lower_table(datapath: Datapath, mapping: Mapping, ready: Lowering) -> npt.ND
 
 
 def lower(datapath: Datapath, arch: Arch, mapping: Mapping) -> Program:
-    """Return the Program of a layer under a mapping."""
+    """Return the Program of a layer under a mapping.
+
+    Raises
+    ------
+    SpecError
+        Several groups in a tile without all of their channels: they do not lie together in memory.
+    """
+    layer, tile = datapath.layer, mapping.tile
+    if tile[G] > 1 < layer.G and (tile[K] < layer.K or tile[C] < layer.C):
+        raise SpecError("mapping.tile", tile, f"K {layer.K} and C {layer.C}, whole, where a tile holds several groups")
     return Program(instructions=lower_table(datapath, mapping, prepare_lowering(datapath, arch)).tobytes())
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
+from hwsim.archs.systolic.spec import PRESETS
+from hwsim.core.errors import SpecError
+from hwsim.core.layer import Layer
 from hwsim.core.mapping import Mapping, list_boxes
 from hwsim.core.program import OPCODES, QUEUES
 from hwsim.engine.lower import PAGE_BITS, lower, prepare_lowering, stored_bits
-from tests.naive_cases import cases
+from tests.naive_cases import cases, workload_of
 from tests.naive_lower import decode_units, list_visits, round_up
 
 
@@ -121,3 +125,11 @@ def test_banks_alternate_and_queues_follow_the_memory_channels(case):
             outputs = o
         if op in ("STORE", "SPILL"):
             assert record["bank"] == outputs
+
+
+def test_several_groups_without_all_of_their_channels_are_refused():
+    layer = Layer(name="layer", op="conv", inputs=("x",), G=4, K=4, C=4, P=4, Q=8, H=4, W=8)
+    arch = PRESETS["small"]
+    text = r"^mapping\.tile: got \(1, 2, 2, 2, 4, 8\), expected K 4 and C 4, whole, where a tile holds several groups$"
+    with pytest.raises(SpecError, match=text):
+        lower(arch.bind(workload_of(layer)), arch, Mapping(tile=(1, 2, 2, 2, 4, 8), order="MKC"))
