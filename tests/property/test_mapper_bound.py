@@ -13,7 +13,6 @@ from hwsim.core.errors import Infeasible
 from hwsim.core.mapping import ORDERS, Boxes, Mapping, list_boxes
 from hwsim.core.shell import Memory, Shell
 from hwsim.engine.lower import lower_table, prepare_lowering
-from hwsim.engine.run import time_table
 from mappers.objective import Objective
 from mappers.search import build_space, evaluate, find_mapping, measure_traffic
 from mappers.space import list_tilings

@@ -275,7 +275,7 @@ def test_stats_derive_ratios_and_refuse_cycles_that_do_not_add_up():
     assert STATS.moved_bits("dram", "read") == 8
     assert STATS.moved_bits("dram", "write") == 16
     assert replace(STATS, compute_cycles=5, stall_cycles=(("weights", 5),)).bound == "compute"
-    with pytest.raises(ValueError, match="^11 cycles accounted for, 10 run$"):
+    with pytest.raises(ValueError, match=r"^11 cycles accounted for, 10 run$"):
         replace(STATS, compute_cycles=5)
 
 
