@@ -55,16 +55,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwsim.archs.smartdeal import kernel_rows
+from hwsim.archs.smartdeal import kernel_rows, pack
 from hwsim.archs.smartdeal.rows import RowTable, list_rows
 from hwsim.archs.smartdeal.storage import Storage, measure_storage
 from hwsim.core.actions import Action
+from hwsim.core.bits import Bits
 from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload, count_tiles
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.quant.decompose import Decomposed
 
 if TYPE_CHECKING:
     from hwsim.archs.smartdeal.spec import SmartDeal
+    from hwsim.core.tensors import Array
 
 COEFFICIENT_BITS, BASIS_ELEMENT_BITS = 4, 8
 
@@ -268,6 +270,34 @@ class SmartDealDatapath(Datapath):
         """Return moved bits of all weight tiles, each once and aligned, and of the first, for each candidate."""
         _, total, first = self.storage.measure_tiles(self, tiles, align)
         return total, first
+
+    def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
+        """Return the stored bits of one weight tile (`hwsim.archs.smartdeal.pack`).
+
+        Raises
+        ------
+        ValueError
+            ``weight`` is not what the codec rebuilds.
+        """
+        cut = pack.cut_tile(self.layer, self.rows.pass_channels, lo, hi)
+        if not self.rows.decomposed:
+            return pack.pack_dense(weight, self.layer, cut)
+        assert self.codec is not None
+        if not np.array_equal(np.ravel(weight), self.codec.rebuilt_int8.ravel()):
+            raise ValueError(f"layer {self.layer.name}: the weights are not those that its decomposition rebuilds")
+        return pack.pack_tile(self.codec, cut)
+
+    def unpack_weights(self, bits: Bits, lo: Int64, hi: Int64, signed: bool) -> Int64:
+        """Return the integers that the rebuild engines make of one weight tile: int64 ``[g, k, c, R, S]``."""
+        cut = pack.cut_tile(self.layer, self.rows.pass_channels, lo, hi)
+        if self.rows.decomposed:
+            assert self.codec is not None
+            plan = self.codec.plan
+            rows = [plan.count_rows(step) for step in range(plan.slices)]
+            found = pack.unpack_tile(bits, self.layer, rows, cut)
+        else:
+            found = pack.unpack_dense(bits, self.layer, cut)
+        return found.reshape(int(hi[G] - lo[G]), -1, *found.shape[1:])
 
     def weight_storage_bits(self) -> int:
         """Return the stored bits of the layer's weights."""
