@@ -102,7 +102,8 @@ def main() -> int:
         curves[name] = sizes, seconds
     exponents = {name: fit_exponent(*curve) for name, curve in curves.items()}
     for name, exponent in exponents.items():
-        results.hold(f"{name}: exponent", exponent, 0.9, 1.1)
+        margin = 0.1 if name.startswith("cycle engine") else 0.15  # the lowering is short work around numpy calls
+        results.hold(f"{name}: exponent", exponent, 1 - margin, 1 + margin)
     if args.output:
         draw(curves, exponents, Path(args.output) / "growth.png")
     return results.finish(args)

@@ -81,7 +81,11 @@ def make_speed_table(files: list[str]) -> str:
             found = known[name]
             target = f"< {found['limit']:g} {found['unit']}" if found["limit"] else ""
             lines.append(f"| {name} | {found['value']:.3g} {found['unit']} | {target} |")
-    lines += [f"| ratio: {f['name']} | {f['value']:.3g} | {f['note']} |" for f in figures if f["unit"] == "x"]
+    lines += [
+        f"| ratio: {f['name']} | {f['value']:,.{0 if f['value'] >= 100 else 2}f} | {f['note']} |"
+        for f in figures
+        if f["unit"] == "x"
+    ]
     return "\n".join(lines)
 
 

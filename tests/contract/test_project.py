@@ -155,6 +155,49 @@ def _near(a: float, b: float) -> bool:
     return abs(a - b) <= 0.02 * max(abs(a), abs(b)) + 0.11
 
 
+def read_walkthrough() -> dict[str, str]:
+    """Return the files that CONTRIBUTING.md spells out, by their path."""
+    blocks = re.findall(r"```python\n# (\S+\.py)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    return dict(blocks)
+
+
+def test_architecture_of_the_walkthrough_runs_as_it_stands(tmp_path, monkeypatch):
+    import hwsim.archs
+    from hwsim import simulate
+    from hwsim.archs.registry import find_arch, list_archs
+    from hwsim.core.errors import SpecError
+    from hwsim.core.mapping import list_boxes
+
+    (tmp_path / "dotrow").mkdir()
+    for name, text in read_walkthrough().items():
+        if name.startswith("dotrow/"):
+            (tmp_path / name).write_text(text)
+    monkeypatch.setattr(hwsim.archs, "__path__", [*hwsim.archs.__path__, str(tmp_path)])
+    try:
+        assert "dotrow" in {entry.name for entry in list_archs() if not entry.error}
+        arch = find_arch("dotrow", "small")
+        report = simulate("resnet8", arch)
+        narrow = simulate("resnet8", arch, policy="w4a4")
+        with pytest.raises(SpecError, match="at most w8a8 on dotrow"):
+            simulate("resnet8", arch, policy="w16a8")
+        conv = next(row for row in report.layers if row.op == "conv")
+        layer = report.network.layer(conv.name)
+        boxes = list_boxes(layer, conv.mapping.tile)
+        dots = [int(n * g * p * q * -(-k // 8)) * -(-int(c) * 9 // 8) for n, g, k, c, p, q in boxes.size]
+        assert conv.stats.compute_cycles == sum(dots)
+        assert narrow.energy_pj < report.energy_pj
+    finally:
+        for name in [name for name in sys.modules if name.startswith("hwsim.archs.dotrow")]:
+            del sys.modules[name]
+
+
+def test_network_of_the_walkthrough_builds():
+    space: dict[str, object] = {}
+    exec(read_walkthrough()["toy.py"], space)
+    (entry,) = space["NETWORKS"]
+    assert [layer.op for layer in entry.build().layers] == ["conv", "maxpool", "flatten", "gemm"]
+
+
 def test_documents_link_to_files_that_exist():
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
