@@ -5,7 +5,7 @@ What decides the time of an instruction
 1. It is *ready* when its queue's previous instruction has ended and one token of each semaphore in ``wait`` is there. It
    takes the tokens then, and *starts* ``issue_cycles`` later. Each semaphore's tokens come from one queue, in order.
 2. ``EXEC`` ends ``cycles`` after its start. Its tokens are given at the end, but for ``O_READY``: that one is given ``tail``
-   cycles later (results leave the engine while the next tile runs), and at least one cycle behind the token before it.
+   cycles later (results leave the engine while the next tile runs); tiles' results leave in order, one cycle apart at least.
 3. Flat memory. A load asks for its port at start + latency, a store at its start; ports serve in the order of *ready* (load
    before store before the second load queue in one cycle), one transfer at a time, one beat of ``bits_per_cycle`` bits a
    cycle. A load ends with its last beat. A store ends with its last beat, or when its requantization is through.
@@ -67,8 +67,6 @@ def give_tokens(mask: int, end: np.ndarray, result: int, times: np.ndarray, give
     for s in range(8):
         if mask >> s & 1:
             at = result if s == 6 else end
-            if given[s] > 0 and at <= times[s, given[s] - 1] and s == 6:
-                at = times[s, given[s] - 1] + 1
             times[s, given[s]] = at
             given[s] += 1
 
@@ -266,7 +264,7 @@ def run_shell(
             account[COMPUTE] += table[i]["cycles"] - table[i]["fill"]
             exec_end = e
             result_end = max(result_end + 1, e + table[i]["tail"])
-            give_tokens(table[i]["signal"], e, e + table[i]["tail"], times, given)
+            give_tokens(table[i]["signal"], e, result_end, times, given)
         elif table[i]["bits"] == 0:
             e = begin + (table[i]["cycles"] if q == 2 else 0)
             give_tokens(table[i]["signal"], e, e, times, given)
