@@ -90,9 +90,10 @@ def end_one(m: Machine, t: int) -> bool:
         if unit.ends is not None and unit.ends <= t:
             rec = m.table[unit.now]
             m.end[unit.now] = t
+            if unit is m.units["exec"]:
+                m.last_result = max(t + int(rec["tail"]), m.last_result + 1)
             for k, name in enumerate(SEMAPHORES):
                 if rec["signal"] >> k & 1 and name == "O_READY":
-                    m.last_result = max(t + int(rec["tail"]), m.last_result + 1)
                     m.coming.append(m.last_result)
                 elif rec["signal"] >> k & 1:
                     m.tokens[name] += 1

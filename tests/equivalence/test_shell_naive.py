@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from hwsim.archs.systolic.spec import PRESETS
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import ORDERS, Mapping
-from hwsim.core.program import OPCODES
+from hwsim.core.program import OPCODES, Program
 from hwsim.core.shell import Memory
 from hwsim.engine.lower import lower
 from hwsim.engine.run import time_program
@@ -23,7 +24,11 @@ MOST_CYCLES = 6000
 
 def check_equal(datapath, arch, mapping) -> None:
     """Compare kernel and naive machine on one Program."""
-    program = lower(datapath, arch, mapping)
+    compare(lower(datapath, arch, mapping), arch)
+
+
+def compare(program, arch) -> None:
+    """Compare every time and every account."""
     run, timeline = time_program(program, arch)
     naive = run_naive(program.table, arch.memory, arch.shell.issue_cycles)
     for name in ("ready", "start", "end"):
@@ -41,6 +46,19 @@ def test_kernel_equals_the_loop_over_cycles(case):
     run, _ = time_program(lower(datapath, arch, mapping), arch)
     assume(run.cycles <= MOST_CYCLES)
     check_equal(datapath, arch, mapping)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(cases(), st.integers(0, 1000))
+def test_results_of_tiles_with_tails_of_their_own_arrive_one_behind_the_other(case, seed):
+    datapath, arch, mapping = case
+    table = lower(datapath, arch, mapping).table.copy()
+    execs = table["op"] == OPCODES.index("EXEC")
+    table["tail"][execs] = np.random.default_rng(seed).integers(0, 40, execs.sum())
+    table["cycles"][execs] = table["fill"][execs] + 1
+    program = Program(instructions=table.tobytes())
+    assume(time_program(program, arch)[0].cycles <= MOST_CYCLES)
+    compare(program, arch)
 
 
 SPILLING = Layer(
