@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from hwsim.core.errors import InputError
@@ -28,6 +29,24 @@ def from_json(text: str | bytes, kind: type[T], source: str = "JSON") -> T:
     import msgspec
 
     try:
-        return msgspec.json.decode(text, type=kind)
+        raw = msgspec.json.decode(text)
+        value = msgspec.convert(raw, kind, str_keys=True)
     except msgspec.DecodeError as error:
         raise InputError(source, [str(error)]) from None
+    unknown = list(_find_unknown(raw, msgspec.to_builtins(value), "$"))
+    if unknown:
+        raise InputError(source, [f"unknown field `{path}`" for path in unknown])
+    return value
+
+
+def _find_unknown(raw: Any, known: Any, path: str) -> Iterator[str]:
+    """Yield the path of every field that the value did not take over."""
+    if isinstance(raw, dict) and isinstance(known, dict):
+        for key, inner in raw.items():
+            if key not in known:
+                yield f"{path}.{key}"
+            else:
+                yield from _find_unknown(inner, known[key], f"{path}.{key}")
+    elif isinstance(raw, list) and isinstance(known, list | tuple):
+        for index, (inner, taken) in enumerate(zip(raw, known, strict=False)):
+            yield from _find_unknown(inner, taken, f"{path}[{index}]")
