@@ -64,7 +64,7 @@ class RowTable:
 def list_rows(layer: Layer, codec: Decomposed | None, arch: SmartDeal) -> RowTable:
     """Return the rows of a layer's filters and their passes."""
     dense = codec is None or codec.plan.is_dense
-    by_kernel = layer.R > 1 or layer.S > 1 or layer.is_depthwise
+    by_kernel = layer.R > 1 or layer.S > 1 or (layer.is_depthwise and layer.K == 1)
     if by_kernel:
         index = np.arange(layer.C * layer.R, dtype=np.int64)
         channel, kernel, count = index // layer.R, index % layer.R, np.ones_like(index)
