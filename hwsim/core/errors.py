@@ -55,7 +55,8 @@ class MissingExtra(HwsimError):
     """An optional dependency is absent; ``command`` installs it where the extra alone cannot."""
 
     def __init__(self, package: str, extra: str, purpose: str, command: str = "") -> None:
-        super().__init__(f"{purpose} needs {package}: {command or f"pip install 'hwsim[{extra}]'"}")
+        install = command or f"pip install 'hwsim[{extra}]'"
+        super().__init__(f"{purpose} needs {package}: {install}")
 
 
 class Infeasible(HwsimError):

@@ -1,6 +1,8 @@
 """Weights reach the right layers, with their normalization folded, and what does not fit is listed."""
 
-from __future__ import dataclasses
+from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
