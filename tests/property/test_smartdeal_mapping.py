@@ -1,0 +1,127 @@
+"""Storage of SmartDeal's weights counted element by element, and the mapper on its engine against exhaustive search."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hwsim.core.errors import Infeasible
+from hwsim.core.mapping import Boxes, list_boxes
+from hwsim.core.shell import Memory, Shell
+from hwsim.engine.lower import prepare_lowering
+from mappers.objective import Objective
+from mappers.search import build_space, evaluate, find_mapping
+from tests.naive_smartdeal_cases import cases, make_arch, tilings
+from tests.property.test_mapper_bound import OBJECTIVES, list_candidates
+
+
+def count_bits(case, lo, hi) -> int:
+    """Bits of a tile's weights: dense ones, or coefficients of stored rows, bases of slices with any, an index bit a row."""
+    layer, codec = case.layer, case.codec
+    filters = [g * layer.K + k for g in range(lo[1], hi[1]) for k in range(lo[2], hi[2])]
+    if codec is None or codec.plan.is_dense:
+        return sum(8 for _ in filters for _ in range(lo[3], hi[3]) for _ in range(layer.R * layer.S))
+    bits = 0
+    for f in filters:
+        bases = set()
+        for row in range(codec.plan.row_count):
+            place = codec.plan.locate_row(row)
+            if not lo[3] <= place.channel < hi[3]:
+                continue
+            bits += 1
+            if any(codec.codes[f, place.slice_index, place.row_in_slice]):
+                bits += 3 * 4
+                bases.add(place.slice_index)
+        bits += len(bases) * 9 * 8
+    return bits
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.data())
+def test_storage_of_tiles_is_what_they_hold(data):
+    case = data.draw(cases())
+    datapath = case.datapath()
+    tile = data.draw(tilings(case, datapath))
+    align = data.draw(st.sampled_from([1, 8, 64]))
+    boxes = list_boxes(case.layer, tile)
+    bits = datapath.weight_tile_bits(boxes)
+    assert bits.tolist() == [count_bits(case, lo, hi) for lo, hi in zip(boxes.lo, boxes.hi, strict=True)]
+    weights = {
+        tuple(int(v) for v in (*lo[1:4], *hi[1:4])): int(b) for lo, hi, b in zip(boxes.lo, boxes.hi, bits, strict=True)
+    }
+    candidates = np.array([tile, tile, [getattr(case.layer, dim) for dim in "NGKCPQ"]], np.int64)
+    assert datapath.largest_weight_tile(candidates)[0] == max(weights.values())
+    total, first = datapath.sum_weight_tiles(candidates, align)
+    assert total[0] == sum(-(-b // align) * align for b in weights.values())
+    assert first[0] == -(-int(bits[0]) // align) * align
+    assert sum(weights.values()) == datapath.weight_storage_bits()
+    if case.codec is not None:
+        assert datapath.weight_storage_bits() == case.codec.storage_bits.total_bits
+    else:
+        assert datapath.weight_storage_bits() == 8 * case.layer.weights
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.data())
+def test_sums_of_busy_cycles_are_a_lower_bound_of_every_tiling(data):
+    case = data.draw(cases())
+    datapath = case.datapath()
+    tile = data.draw(tilings(case, datapath))
+    boxes = list_boxes(case.layer, tile)
+    times = datapath.exec_times(boxes)
+    assert 0 < datapath.sum_tiles(np.array([tile], np.int64)).busy[0] <= times.busy.sum()
+    assert (times.fill <= times.busy).all()
+    alone = [datapath.exec_times(Boxes(boxes.lo[i : i + 1], boxes.hi[i : i + 1])).busy[0] for i in range(len(boxes))]
+    assert times.busy.tolist() == alone
+
+
+@st.composite
+def searches(draw):
+    """A case whose buffers hold some tilings and not others."""
+    sizes = {f"{name}_bits": 2 * draw(st.sampled_from([512, 2048, 8192, 1 << 20])) for name in ("wbuf", "ibuf", "obuf")}
+    memory = Memory(
+        latency_cycles=draw(st.sampled_from([0, 7])), bits_per_cycle=draw(st.sampled_from([8, 32, 64])),
+        channels=draw(st.sampled_from(["shared", "per-operand"])), align_bits=draw(st.sampled_from([0, 32])),
+    )  # fmt: skip
+    arch = make_arch(
+        Shell(**sizes, store_lanes=draw(st.integers(1, 4))), memory, slices=2, lines=2, macs=2, line_rows=2
+    )
+    return draw(cases(arch=arch, most_slots=400))
+
+
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(searches(), st.sampled_from(OBJECTIVES))
+def test_bound_is_admissible_and_search_equals_exhaustive_evaluation(case, objective: Objective):
+    datapath = case.datapath()
+    ready = prepare_lowering(datapath, case.arch)
+    try:
+        space = build_space(datapath, case.arch, objective, ready)
+    except Infeasible:
+        assume(False)
+    assume(space.size <= 200)
+    values = []
+    for candidate, bound in list_candidates(space):
+        values.append(evaluate(datapath, case.arch, objective, candidate, ready))
+        assert bound <= values[-1] * (1 + 1e-12), f"{candidate.tile} {candidate.order}"
+    found = find_mapping(datapath, case.arch, objective)
+    assert found.value == min(values)
+    assert found.proven
+    assert find_mapping(datapath, case.arch, objective) == found
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_tile_within_a_block_or_group_is_timed_as_the_whole_of_them(data):
+    """It is never faster than it should be, so that no search takes it for an advantage."""
+    case = data.draw(cases())
+    datapath = case.datapath()
+    extents = np.array([getattr(case.layer, dim) for dim in "NGKCPQ"], np.int64)
+    lo = np.array([[data.draw(st.integers(0, int(extent) - 1)) for extent in extents]], np.int64)
+    if not datapath.depthwise:
+        lo[0, 1] = 0
+    hi = lo + 1
+    quantum = np.array(datapath.quantum(), np.int64)
+    whole = Boxes(lo // quantum * quantum, np.minimum(-(-hi // quantum) * quantum, extents))
+    inside, outside = datapath.exec_times(Boxes(lo, hi)), datapath.exec_times(whole)
+    assert (inside.busy, inside.fill, inside.tail) == (outside.busy, outside.fill, outside.tail)
