@@ -129,14 +129,24 @@ def _to_real(found: StoredWeights) -> Array:
 
 
 def _replace_weights(old: LayerTensors, found: StoredWeights) -> LayerTensors:
-    """Return the layer's tensors with the codec's integers; the bias follows the new scale."""
-    scale = np.asarray(found.scale, np.float64).ravel()
-    bias = old.bias
+    """Return the layer's tensors with the codec's integers; the bias follows the new scale.
+
+    A filter of zeros keeps its old scale, which is as good as any and suits its bias. A filter whose bias is beyond 2**30
+    at its scale (weights all but zero) is stored at a coarser one, its integers rounded to it.
+    """
+    from hwsim.quant.calibrate import LARGEST_BIAS
+
+    scale, integers = np.asarray(found.scale, np.float64).ravel(), found.integers
+    bias = None if old.bias is None else np.asarray(old.bias, np.float64)
     if bias is not None and old.w_scale is not None:
-        ratio = np.broadcast_to(np.asarray(old.w_scale, np.float64).ravel(), scale.shape) / np.where(
-            scale == 0, 1, scale
-        )
-        limit = (1 << 31) - 1
-        bias = np.clip(np.rint(np.asarray(bias, np.float64) * ratio), -limit, limit).astype(np.int32)
-    scale = np.where(scale == 0, 1e-12, scale).astype(np.float32)
-    return replace(old, weight=found.integers, w_scale=scale, w_zero=None, w_bits=8, bias=bias)
+        before = np.broadcast_to(np.asarray(old.w_scale, np.float64).ravel(), scale.shape)
+        used = np.any(integers.reshape(len(scale), -1), axis=1) | (before <= 0)
+        scale = np.where(used, scale, before)
+        floor = np.abs(bias) * before / LARGEST_BIAS
+        if (floor > scale).any():
+            ratio = (scale / np.maximum(scale, floor)).reshape(-1, 1, 1, 1)
+            integers = np.rint(np.asarray(integers, np.float64) * ratio).astype(integers.dtype)
+        scale = np.maximum(scale, floor)
+        bias = np.clip(np.rint(bias * (before / scale)), -LARGEST_BIAS, LARGEST_BIAS)
+    whole = None if bias is None else bias.astype(np.int32)
+    return replace(old, weight=integers, w_scale=scale.astype(np.float32), w_zero=None, w_bits=8, bias=whole)
