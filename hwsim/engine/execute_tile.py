@@ -17,6 +17,7 @@ from hwsim.core.errors import HwsimError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Boxes, C, G, Int64, K, N, P, Q
 from hwsim.engine.execute_parameters import LayerParameters
+from hwsim.engine.functional_ops import FLOAT64_EXACT
 from hwsim.engine.image import Box, Slab, cut_slab, read_slab
 from hwsim.engine.lower import WINDOWED
 from hwsim.quant.requant import shift_right
@@ -94,7 +95,7 @@ class Engine:
         windows = view_windows(layer, pad_tile(layer, x, lo, hi, 0), lo, hi)
         n, _, _, _, p, q = windows.shape
         columns = windows.reshape(n, size[G], rows.shape[2], p * q)
-        return (rows[None] @ columns).reshape(n, -1, p, q)
+        return multiply_exactly(rows[None], columns).reshape(n, -1, p, q)
 
     def _combine(self, lo: Int64, hi: Int64, operands: list[Int64]) -> Int64:
         """Return elementwise results; an addition is rounded here, its sum has more bits than an accumulator."""
@@ -113,6 +114,14 @@ class Engine:
             lowest = -(1 << (self.datapath.workload.operand_bits[0] - 1)) if params.input_signed[0] else 0
             return params.lookup[x + params.input_zero[0] - lowest]
         return x
+
+
+def multiply_exactly(rows: Int64, columns: Int64) -> Int64:
+    """Return the matrix product of integers: by the BLAS in float64 where no sum can pass 53 bits, else in int64."""
+    largest = int(np.abs(rows).sum(axis=-1).max()) * int(np.abs(columns).max())
+    if largest < FLOAT64_EXACT:
+        return np.asarray(rows.astype(np.float64) @ columns.astype(np.float64), np.int64)
+    return np.asarray(rows @ columns, np.int64)
 
 
 def find_input_box(layer: Layer, shape: tuple[int, int, int, int], lo: Int64, hi: Int64) -> Box:

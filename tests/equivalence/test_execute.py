@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from hwsim.core.program import OPCODES
+from hwsim.engine.execute_tile import multiply_exactly
 from tests.execute_cases import cases, execute_case, lower_case
 
 
@@ -41,3 +43,12 @@ def test_the_cases_reach_every_instruction_and_operator():
     collect()
     wanted = {*OPCODES, "conv", "gemm", "maxpool", "avgpool", "add", "mul", "activation", "scale"}
     assert wanted | {"LOAD_P of nothing", "table", "narrow", "by pixel"} <= seen
+
+
+@pytest.mark.parametrize("bits", [8, 30])
+def test_products_are_exact_whichever_way_they_are_computed(bits):
+    rng = np.random.default_rng(2)
+    rows, columns = (rng.integers(-(1 << bits), 1 << bits, shape) for shape in ((2, 3, 4), (2, 4, 5)))
+    found = multiply_exactly(rows, columns)
+    for g, k, m in np.ndindex(2, 3, 5):
+        assert int(found[g, k, m]) == sum(int(rows[g, k, i]) * int(columns[g, i, m]) for i in range(4))

@@ -9,6 +9,7 @@ import pytest
 
 from hwsim.archs.registry import find_arch
 from hwsim.core.datapath import Workload
+from hwsim.core.dram_parts import PARTS
 from hwsim.core.errors import HwsimError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Mapping
@@ -23,6 +24,7 @@ from tests.execute_cases import ORIGIN, execute_case, lower_case, make_case, sto
 
 SLOW, FAST = Memory(bits_per_cycle=8, latency_cycles=200), Memory(bits_per_cycle=4096, latency_cycles=0, align_bits=8)
 APART = Memory(bits_per_cycle=8, latency_cycles=0, channels="per-operand")
+DRAM = Memory(kind="dram", part=PARTS[0].name, bits_per_cycle=64)
 
 
 def make(order="MKC", memory=SLOW, psum_bits=32, op="conv", tile=(1, 1, 4, 4, 2, 8)):
@@ -85,7 +87,7 @@ with two banks ``O_FREE``, which the same SPILL gives, always comes with it."""
 
 
 @pytest.mark.parametrize("order", ["MKC", "CMK", "KCM"])
-@pytest.mark.parametrize("memory", [SLOW, FAST])
+@pytest.mark.parametrize("memory", [SLOW, FAST, APART, DRAM], ids=["slow", "fast", "apart", "dram"])
 def test_the_whole_program_runs_in_either_order(order, memory):
     case = make(order, memory)
     after, wanted = execute_case(case, case.arch.bind(case.workload), "time")

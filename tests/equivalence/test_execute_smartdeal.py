@@ -61,9 +61,7 @@ def decomposed_cases(draw):
     inputs = {"x": rng.integers(-128, 128, layer.in_shape).astype(np.int8)}
     tensors = Tensors(layers={"layer": held}, activations=quants, origin=ORIGIN)
     case = make_case(load, tensors, inputs, arch, Mapping(tile=tuple(tile), order=draw(st.sampled_from(ORDERS))))
-    data = LayerData(
-        activation=inputs["x"], zero_point=quants["x"].zero_point, codec=stored.codec if stored else None
-    )
+    data = LayerData(activation=inputs["x"], zero_point=quants["x"].zero_point, codec=stored.codec if stored else None)
     return case, data
 
 
@@ -78,7 +76,7 @@ def test_programs_on_decomposed_weights_leave_what_the_functional_model_stores(o
         datapath = case.arch.bind(case.workload, data)
         after, wanted = execute_case(case, datapath, order, fill=0x3C)
         np.testing.assert_array_equal(after, wanted)
-        seen.add((datapath.rows.decomposed, case.layer.C > case.mapping.tile[3]))
+        seen.add((datapath.rows.decomposed, case.mapping.tile[3] < case.layer.C))
 
     check()
     assert len(seen) == 4, "decomposed and dense layers, cut along C and not"
