@@ -38,11 +38,14 @@ def list_tilings(datapath: Datapath) -> Int64:
         list_sizes(getattr(layer, dim), quantum) for dim, quantum in zip(TILE_DIMS, datapath.quantum(), strict=True)
     ]
     tilings = []
+    quantum = datapath.quantum()
     pixels = [(n, layer.P, layer.Q) for n in sizes[0] if n > 1]
-    pixels += [(1, p, layer.Q) for p in sizes[4]]
-    pixels += [(1, 1, q) for q in sizes[5] if q < layer.Q]
+    if quantum[0] == 1 or layer.N == 1:
+        pixels += [(1, p, layer.Q) for p in sizes[4]]
+        pixels += [(1, 1, q) for q in sizes[5] if q < layer.Q]
     channels = [(g, layer.K, layer.C) for g in sizes[1] if g > 1]
-    channels += [(1, k, c) for k, c in product(sizes[2], sizes[3])]
+    if quantum[1] == 1 or layer.G == 1:
+        channels += [(1, k, c) for k, c in product(sizes[2], sizes[3])]
     for (n, p, q), (g, k, c) in product(pixels, channels):
         tilings.append((n, g, k, c, p, q))
     return np.array(tilings, np.int64)

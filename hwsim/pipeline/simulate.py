@@ -19,7 +19,7 @@ from hwsim.core.tensors import Tensors
 from hwsim.pipeline.layer import run_layer
 from hwsim.pipeline.prices import Prices, choose_prices
 from hwsim.pipeline.provenance import Sources, write_provenance
-from hwsim.pipeline.tensors import check_finite, prepare_tensors, stream_data
+from hwsim.pipeline.tensors import check_finite, fit_inputs, prepare_tensors, stream_data
 from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
 from mappers.cache import MappingCache, open_cache
 
@@ -225,7 +225,7 @@ def _run_on_data(
     image: Mapping[str, Any] | None, seed: int,
 ) -> Sources:  # fmt: skip
     """Simulate every MAC layer on its real tensors; synthetic ones where none are given."""
-    from hwsim.nets.synthetic import synthesize_input, synthesize_tensors
+    from hwsim.nets.synthetic import INPUT_DISTRIBUTION, VECTOR_DISTRIBUTION, synthesize_input, synthesize_tensors
 
     unpriced = [layer.name for layer in network.layers if layer.kind == "unpriced"]
     if unpriced:
@@ -234,10 +234,14 @@ def _run_on_data(
         )
     tensors = tensors or synthesize_tensors(network, seed)
     given = image is not None
-    inputs = image if image is not None else synthesize_input(network, seed)
+    inputs = image if image is not None else fit_inputs(synthesize_input(network, seed), tensors)
     prepared = prepare_tensors(network, arch, policy, workloads, tensors, inputs)
     stream_data(network, prepared, inputs, lambda name, data: run.take(workloads[name], data))
-    shown = "captured from the given input" if given else f"captured from a synthetic input, seed {seed}"
+    drawn = INPUT_DISTRIBUTION if network.inputs[0].shape[2:] != (1, 1) else VECTOR_DISTRIBUTION
+    fitted = ", scaled to the range of the file's input format" if tensors.activations else ""
+    shown = (
+        "captured from the given input" if given else f"captured from a synthetic input: {drawn}{fitted}, seed {seed}"
+    )
     return Sources(seed=seed, weights=tensors.origin.description, activations=shown, needs_data=True)
 
 

@@ -94,6 +94,20 @@ def stream_data(network: Network, prepared: Prepared, image: Mapping[str, Any], 
     visit_inputs(network, prepared.tensors, dict(image), hand_over)
 
 
+def fit_inputs(inputs: Mapping[str, Array], tensors: Tensors) -> dict[str, Array]:
+    """Return drawn inputs (zero mean, unit variance) in the range of the quantization that a file gives its inputs.
+
+    Six standard deviations span the range; float networks take the inputs as they are.
+    """
+    fitted = dict(inputs)
+    for name, array in inputs.items():
+        quant = tensors.activations.get(name)
+        if quant is not None:
+            middle, span = (quant.low + quant.high) / 2 - quant.zero_point, quant.high - quant.low
+            fitted[name] = np.asarray(quant.scale * (middle + np.asarray(array, np.float64) * span / 6), np.float32)
+    return fitted
+
+
 def find_quant(network: Network, tensors: Tensors, name: str) -> Any:
     """Return the quantization of a tensor, that of its producer where the tensor only moves elements."""
     known = {spec.name for spec in network.inputs}

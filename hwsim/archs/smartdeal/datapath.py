@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from hwsim.core.tensors import Array
 
 COEFFICIENT_BITS, BASIS_ELEMENT_BITS = 4, 8
+LOST = 0.5
+"""Relative reconstruction error above which a note says that the threshold does not fit the layer."""
 
 
 class SmartDealDatapath(Datapath):
@@ -313,7 +315,12 @@ class SmartDealDatapath(Datapath):
             return ("weights: dense 8 bits by policy",)
         if self.codec.plan.is_dense:
             return (f"weights: dense 8 bits, {self.codec.plan.reason}",)
-        return (
+        found = (
             f"weights: decomposed, {self.codec.compression_vs_int8:.2f}x smaller than 8 bits, "
-            f"reconstruction error {self.codec.integer_error:.3f}, zero rows {self.codec.zero_row_fraction:.1%}",
+            f"reconstruction error {self.codec.integer_error:.3f}, zero rows {self.codec.zero_row_fraction:.1%}"
         )
+        if self.codec.integer_error > LOST:
+            found += (
+                f": most of this layer is below the threshold, --set threshold={self.arch.threshold / 10:g} keeps more"
+            )
+        return (found,)
