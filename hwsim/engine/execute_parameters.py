@@ -18,7 +18,7 @@ from hwsim.core.layer import Layer
 from hwsim.core.mapping import Int64
 from hwsim.core.network import Network, TensorSpec
 from hwsim.core.tensors import ActQuant, Array, LayerTensors, Origin, Tensors
-from hwsim.engine.functional_integer import ACC_BITS, ADD_MULTIPLIER_BITS, FLOAT_OPS, PRODUCT_BITS, _choose_argument
+from hwsim.engine.functional_integer import ACC_BITS, ADD_MULTIPLIER_BITS, FLOAT_OPS, PRODUCT_BITS, choose_argument
 from hwsim.engine.functional_ops import clamp_limits, count_window
 from hwsim.quant.calibrate import INPUT, PRE, SCALE_LAYER_BITS
 from hwsim.quant.requant import combine_scales, quantize_multiplier, requantize_mulshift
@@ -144,7 +144,7 @@ def derive_parameters(layer: Layer, tensors: Tensors, quants: Mapping[str, ActQu
     elif layer.op == "activation":
         lookup = tabulate_activation(layer, sources[0], final) - final.zero_point
     else:
-        before = quants.get(layer.name + PRE) or _choose_argument(layer, final)
+        before = quants.get(layer.name + PRE) or choose_argument(layer, final)
         table = tabulate_activation(layer, before, final)
     narrow_quant = tensors.activations.get(layer.name + INPUT)
     narrow, read = None, sources[0]

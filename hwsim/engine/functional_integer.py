@@ -135,7 +135,7 @@ class IntegerModel:
         limits = clamp_limits(layer)
         if limits is not None:
             return _clamp(self._execute_operator(layer, inputs, quants, final), limits, final)
-        before = self.quants.get(layer.name + PRE) or _choose_argument(layer, final)
+        before = self.quants.get(layer.name + PRE) or choose_argument(layer, final)
         return self._apply_table(layer, self._execute_operator(layer, inputs, quants, before), before, final)
 
     def _execute_operator(self, layer: Layer, inputs: list[Array], quants: list[ActQuant], out: ActQuant) -> Array:
@@ -337,7 +337,7 @@ def _quantize_scale(found: LayerTensors) -> LayerTensors:
     return replace(found, weight=quantized.stored, w_scale=quantized.scale, w_bits=SCALE_LAYER_BITS)
 
 
-def _choose_argument(layer: Layer, final: ActQuant) -> ActQuant:
+def choose_argument(layer: Layer, final: ActQuant) -> ActQuant:
     """Return a format for a fused activation's argument: 16 bits that reach as far as the output's format can tell apart."""
     reach = final.scale * max(final.high - final.zero_point, final.zero_point - final.low)
     alpha = layer.attr("alpha", 0.01) if layer.activation == "leaky_relu" else 1.0
