@@ -25,7 +25,7 @@ from tests.cli.fake import make_report
 LAYER = Layer(
     name="c", op="conv", inputs=("x",), N=2, G=2, K=12, C=6, P=8, Q=8, R=3, S=3, H=8, W=8, padding=(1, 1, 1, 1)
 )
-TILES = [(1, 1, 4, 3, 8, 4), (2, 1, 12, 2, 4, 8), (1, 2, 6, 6, 3, 8), (2, 2, 12, 6, 8, 8), (1, 1, 12, 6, 8, 3)]
+TILES = [(1, 1, 4, 3, 8, 4), (2, 1, 12, 2, 4, 8), (1, 2, 12, 6, 3, 8), (2, 2, 12, 6, 8, 8), (1, 1, 12, 6, 8, 3)]
 ARCHS = {
     "flat": find_arch("systolic:small"),
     "ws": override(find_arch("systolic:small"), {"dataflow": "ws", "fold_overlap": "skewed"}),
