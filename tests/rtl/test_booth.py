@@ -1,5 +1,7 @@
 """The Booth cell and line against plain multiplication, every activation, cycle by cycle."""
 
+# ruff: noqa: E402  (the tools are asked for before what imports them)
+
 from __future__ import annotations
 
 import numpy as np
