@@ -93,7 +93,7 @@ class RebuildPair:
     engine : RebuildEngine
     """
 
-    engine: RebuildEngine = RebuildEngine()  # noqa: RUF009  (frozen)
+    engine: RebuildEngine = RebuildEngine()
 
     def compute(
         self, nibbles: npt.NDArray[np.int64], bank: npt.NDArray[np.int64], bases: npt.NDArray[np.int64]

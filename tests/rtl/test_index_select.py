@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from tests.rtl.tools import require
 
 require("amaranth", "pyosys", "g++")

@@ -8,6 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from tests.rtl.tools import require
 
 require("amaranth", "pyosys", "g++")
