@@ -47,8 +47,9 @@ class Counters:
         the head of its queue: ``has_head``, ``missing`` [8] (tokens it waits for that are not there), ``fill`` [32].
         ``counts`` out: a struct with a field for each of ``COUNTERS``.
     Attribution
-        A wait belongs, whole, to the token that came last; of several that came in one cycle to the first of ``SEMAPHORES``. What
-        follows the last instruction is drain while ``results``, then memory.
+        A wait belongs, whole, to the token that came last; of several that came in one cycle to the first of ``SEMAPHORES``; to
+        memory where no token is missing but room for results. What follows the last instruction is drain while
+        ``results``, then memory.
     Latency
         A cycle is counted in the next one; a wait when it is over. Throughput: every cycle. Reset: zero. Nothing stalls.
 
@@ -172,8 +173,7 @@ class CountersComponent(wiring.Component):
         return m
 
     def _name_cause(self, m: Module, cause: Signal) -> None:
-        with m.If(self.missing[0]):
-            m.d.sync += cause.eq(COUNTERS.index(name_cause(1)))
-        for s in range(1, COUNT):
-            with m.Elif(self.missing[s]):
+        m.d.sync += cause.eq(COUNTERS.index(name_cause(0)))
+        for s in reversed(range(COUNT)):  # the last one that holds is the first semaphore
+            with m.If(self.missing[s]):
                 m.d.sync += cause.eq(COUNTERS.index(name_cause(1 << s)))
