@@ -62,7 +62,7 @@ class ReadDmaComponent(wiring.Component):
     start : in, 1
         Pulse: begin the transfer. Only while no other is under way (``done`` included).
     transfer : in, `RunWalker.transfer_shape`
-        Taken with ``start``.
+        Stands from ``start`` to ``done``.
     offset : in, offset_bits
         Place of the first beat; taken with ``start``.
     done : out, 1

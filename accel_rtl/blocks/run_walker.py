@@ -105,6 +105,15 @@ class RunWalker:
                 raise SpecError(f"instruction.{name}", value, f"1 to {(1 << width) - 1}")
         return fields
 
+    def assign_word(self, transfer: Any, word: Any) -> list[Any]:
+        """Return the assignments of a transfer from an instruction word, whose addresses, strides and lengths are in bits."""
+        shift = self.beat_bits.bit_length() - 1
+        sources = {"beats": "bits", "run": "run_bits"}
+        return [
+            transfer[name].eq(word[sources.get(name, name)] >> (0 if name.startswith("count") else shift))
+            for name, _ in self.transfer_shape
+        ]
+
     def _count_beats(self, name: str, bits: int) -> int:
         if bits % self.beat_bits:
             raise SpecError(f"instruction.{name}", bits, f"a multiple of the beat, {self.beat_bits} bits")
@@ -147,7 +156,7 @@ class RunWalkerComponent(wiring.Component):
     start : in, 1
         Pulse: begin the transfer. Only while ``busy`` is low.
     transfer : in, `RunWalker.transfer_shape`
-        Taken with ``start``; every count and ``run`` at least 1.
+        Stands from ``start`` to the last burst; every count and ``run`` at least 1.
     bursts : out, stream of `RunWalker.burst_shape`
     busy : out, 1
         Bursts are left; equals ``bursts.valid``.
@@ -169,8 +178,7 @@ class RunWalkerComponent(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        spec, t = self._spec, self.transfer
-        held = Signal(spec.transfer_shape)  # counts are held as they are, runs left beside them
+        spec = self._spec
         block_bits = spec.block_beats.bit_length() - 1
         at = Signal(spec.beat_address_bits)
         left = Signal(spec.beat_count_bits)  # beats of this run
@@ -192,30 +200,36 @@ class RunWalkerComponent(wiring.Component):
             out.last.eq(ends & ~more[0].any() & ~more[1].any() & ~more[2].any()),
         ]
         with m.If(self.start):
-            m.d.sync += [self.busy.eq(1), held.eq(t), at.eq(t.address), left.eq(t.run), first.eq(1)]
-            for level in range(3):
-                m.d.sync += follow[level].eq(t.address + t[f"stride{level}"])
-                m.d.sync += more[level].eq(t[f"count{level}"] - 1)
+            m.d.sync += [self.busy.eq(1), first.eq(1)]
         with m.Elif(self.busy & self.bursts.ready):
             m.d.sync += first.eq(0)
             with m.If(~ends):
-                block = at[block_bits:]
-                m.d.sync += [at.eq((block + 1) << block_bits), left.eq(left - room)]
-            with m.Else():
-                m.d.sync += left.eq(held.run)
-                self._step_run(m, held, at, follow, more)
+                m.d.sync += [at.eq((at[block_bits:] + 1) << block_bits), left.eq(left - room)]
+            with m.Elif(out.last):
+                m.d.sync += self.busy.eq(0)
+        self._step_run(m, self.busy & self.bursts.ready & ends, at, left, follow, more)
         return m
 
-    def _step_run(self, m: Module, held: Any, at: Signal, follow: list[Signal], more: list[Signal]) -> None:
-        for level in range(3):
-            with m.If(more[level].any()) if level == 0 else m.Elif(more[level].any()):
-                m.d.sync += [at.eq(follow[level]), more[level].eq(more[level] - 1)]
-                for inner in range(level + 1):
-                    m.d.sync += follow[inner].eq(follow[level] + held[f"stride{inner}"])
-                for inner in range(level):
-                    m.d.sync += more[inner].eq(held[f"count{inner}"] - 1)
-        with m.Else():
-            m.d.sync += self.busy.eq(0)
+    def _step_run(
+        self, m: Module, ended: Value, at: Signal, left: Signal, follow: list[Signal], more: list[Signal]
+    ) -> None:
+        """Go to the first run, or to the next one of the innermost level that has one; one adder a level."""
+        t = self.transfer
+        base = Signal.like(at)
+        level = Signal(2)
+        m.d.comb += [base.eq(follow[2]), level.eq(2)]
+        with m.If(self.start):
+            m.d.comb += [base.eq(t.address), level.eq(3)]
+        with m.Elif(more[0].any()):
+            m.d.comb += [base.eq(follow[0]), level.eq(0)]
+        with m.Elif(more[1].any()):
+            m.d.comb += [base.eq(follow[1]), level.eq(1)]
+        with m.If(self.start | ended):
+            m.d.sync += [at.eq(base), left.eq(t.run)]
+            for i in range(3):
+                with m.If(level >= i):
+                    m.d.sync += follow[i].eq(base + t[f"stride{i}"])
+                    m.d.sync += more[i].eq(Mux(level == i, more[i], t[f"count{i}"]) - 1)
 
 
 def queue_requests(m: Module, spec: RunWalker, burst: Any, beats: Value, axi: Any, prefix: str) -> Any:

@@ -69,7 +69,7 @@ class WriteDmaComponent(wiring.Component):
     start : in, 1
         Pulse: begin the transfer. Only while no other is under way (``done`` included).
     transfer : in, `RunWalker.transfer_shape`
-        Taken with ``start``.
+        Stands from ``start`` to ``done``.
     beats : in, stream of `WriteDma.beat_shape`
         Exactly ``transfer.beats`` items are taken, in the order of the runs.
     done : out, 1

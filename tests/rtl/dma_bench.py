@@ -14,7 +14,7 @@ from amaranth.sim import Simulator
 from accel_rtl.blocks.read_dma import ReadDma
 from accel_rtl.blocks.run_walker import RunWalker
 from accel_rtl.blocks.scratchpad import Scratchpad
-from accel_rtl.blocks.write_dma import WriteDma
+from accel_rtl.blocks.write_dma import LEAST_STORE_CYCLES, WriteDma
 from cosim.memory_model import AxiMemory, Master, Request, WriteBeat
 from hwsim.core.mapping import list_boxes
 from hwsim.core.program import EXECUTE, INITIAL_TOKENS, LOAD_I, LOAD_P, LOAD_W, QUEUES, SEMAPHORES, STORE_O, Program
@@ -171,9 +171,17 @@ class Bench:
         self.sim.add_clock(1e-8)
         self.sim.add_testbench(self._run)
 
-    def run(self, job: Job, make_memory, limit: int = 20_000, gaps=None) -> Outcome:
+    def run(
+        self, job: Job, make_memory, limit: int = 20_000, gaps=None, store_cycles: int = LEAST_STORE_CYCLES
+    ) -> Outcome:
         """Run a job; ``make_memory`` makes the memory of an image; ``gaps()`` says when the stream of a store holds back."""
-        self.job, self.make_memory, self.limit, self.gaps = job, make_memory, limit, gaps
+        self.job, self.make_memory, self.limit, self.gaps, self.store_cycles = (
+            job,
+            make_memory,
+            limit,
+            gaps,
+            store_cycles,
+        )
         self.outcome = Outcome()
         if self.used:
             self.sim.reset()
@@ -220,7 +228,8 @@ class Bench:
                     ctx.set(write.transfer, fields)
                     n, cycles = fields["beats"], int(record["cycles"])
                     beats = [
-                        (t + max(2 + j, 1 - (-(j + 1) * cycles // n)), *beat) for j, beat in enumerate(job.stores[i])
+                        (t + self.store_cycles - 4 + max(j + 1, -(-(j + 1) * cycles // n)), *beat)
+                        for j, beat in enumerate(job.stores[i])
                     ]
             held = bool(beats) and t >= beats[0][0] and not (self.gaps and self.gaps() and not offered)
             offered = held
