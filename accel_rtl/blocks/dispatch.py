@@ -10,7 +10,6 @@ from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel_rtl.blocks.skid import SkidBuffer
 from accel_rtl.instruction_word import WORD_BITS, describe_layout, read_field
 from hwsim.core.check import require_int
 
@@ -30,16 +29,17 @@ class Dispatch:
         out: the queues are primed and units may start. ``complete`` out: all instructions have left their queues. ``error``
         out: a word names a queue that is not there; it stalls the fetch for good.
     Latency
-        3 cycles from ``i`` to an empty queue's head: a skid buffer and the queue. ``released`` comes 2 cycles after the last
-        word is in its queue or one finds its queue full; its first cycle is cycle 0 of the Program.
+        2 cycles from ``i`` to an empty queue's head. ``released`` comes 2 cycles after the last word is in its queue or one
+        finds its queue full; its first cycle is cycle 0 of the Program.
     Throughput
         One word a cycle in, one a cycle out of each queue.
     Reset
         Empty, nothing to fetch, not released.
     Stall
         A full queue stalls the fetch, whichever queue the words behind it are for. Every step of a lowered Program begins with
-        a load, and two banks a buffer let loads run three steps ahead of the engine at most: with 8 places a queue and
-        ``issue_cycles`` of 2 or more no unit ever waits for its queue (the counter ``fetch`` stays 0).
+        a load, and two banks a buffer let loads run three steps ahead of the engine at most: with 8 places a queue, a word
+        offered in every cycle and ``issue_cycles`` of 2 or more no unit ever waits for its queue. ``i.ready`` is a function of
+        registers and of the queue that the word names.
 
     Parameters
     ----------
@@ -63,25 +63,19 @@ class Dispatch:
             Whether each unit accepts its head, cycle by cycle from the one of ``clear``.
         """
         todo = deque(words)
-        length = len(todo)
-        skid: deque[int] = deque()
         inner: list[deque[int]] = [deque() for _ in range(QUEUES)]
         heads: list[int | None] = [None] * QUEUES
         trace = []
-        seen = 0
         for t, ready in enumerate(accepts):
             trace.append(tuple(heads))
-            fetch = t > 0 and len(skid) < 2 and bool(todo)
             before = [len(queue) for queue in inner]
-            target = read_field(skid[0], "queue") if skid and seen < length else None
             for q in range(QUEUES):
                 if heads[q] is None or ready[q]:
                     heads[q] = inner[q].popleft() if inner[q] else None
-            if target is not None and before[target] < self.places - 1:  # one place is the head's
-                inner[target].append(skid.popleft())
-                seen += 1
-            if fetch:
-                skid.append(todo.popleft())
+            if t > 0 and todo:
+                q = read_field(todo[0], "queue")
+                if before[q] < self.places - 1:  # one place is the head's
+                    inner[q].append(todo.popleft())
         return trace
 
     def create(self) -> wiring.Component:
@@ -109,19 +103,14 @@ class DispatchComponent(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.skid = skid = SkidBuffer(width_bits=WORD_BITS).create()
-        word = Signal(describe_layout())
+        word = self.i.payload
         left, room = Signal(32), Signal(QUEUES)
         accepted, blocked = Signal(), Signal()
         m.d.comb += [
-            skid.i.payload.eq(self.i.payload.as_value()),
-            skid.i.valid.eq(self.i.valid),
-            self.i.ready.eq(skid.i.ready),
-            word.as_value().eq(skid.o.payload),
-            accepted.eq(skid.o.valid & (left != 0) & room.bit_select(word.queue, 1)),
-            blocked.eq(skid.o.valid & (left != 0) & ~accepted),
-            skid.o.ready.eq(accepted),
-            self.error.eq(skid.o.valid & (left != 0) & (word.queue >= QUEUES)),
+            self.i.ready.eq((left != 0) & room.bit_select(word.queue, 1)),
+            accepted.eq(self.i.valid & self.i.ready),
+            blocked.eq(self.i.valid & (left != 0) & ~accepted),
+            self.error.eq(self.i.valid & (left != 0) & (word.queue >= QUEUES)),
         ]
         empty = Signal(QUEUES)
         for q in range(QUEUES):

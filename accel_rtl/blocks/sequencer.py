@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
@@ -13,8 +15,9 @@ from accel_rtl.blocks.counters import COUNTERS, Counters
 from accel_rtl.blocks.dispatch import Dispatch
 from accel_rtl.blocks.semaphores import Semaphores
 from accel_rtl.blocks.unit_control import UnitControl
-from accel_rtl.instruction_word import describe_layout
-from hwsim.core.program import EXEC
+from accel_rtl.instruction_word import check_table, describe_layout
+from hwsim.core.errors import SpecError
+from hwsim.core.program import EXEC, SPILLED
 
 UNITS = ("load", "exec", "store")
 UNIT_SIGNATURE = wiring.Signature(
@@ -25,7 +28,7 @@ UNIT_SIGNATURE = wiring.Signature(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequencer:
-    """Runs Programs on three units.
+    """Runs Programs on three units, in the cycles of `hwsim.engine.kernel_shell`, which is its exact model.
 
     Ports
         ``begin`` in: pulse; a Program of ``length`` [32] instructions begins (ignored while ``busy``). ``fetch``: stream of
@@ -53,6 +56,23 @@ class Sequencer:
     least_work_cycles: int = 0
     places: int = 8
     counter_bits: int = 48
+
+    def check_table(self, table: npt.NDArray[np.void]) -> None:
+        """Check that a Program runs here in the simulator's cycles.
+
+        Raises
+        ------
+        SpecError
+            A value beyond its field, a tail beyond ``most_tail_cycles``, or more spills than its semaphore counts.
+        """
+        check_table(table)
+        tails = np.where(table["queue"] == EXEC, table["tail"], 0)
+        wrong = np.flatnonzero(tails > self.most_tail_cycles)
+        if len(wrong):
+            raise SpecError(f"program[{wrong[0]}].tail", int(tails[wrong[0]]), f"at most {self.most_tail_cycles}")
+        spills, most = int((table["signal"] >> SPILLED & 1).sum()), (1 << Semaphores().width_bits[SPILLED]) - 1
+        if spills > most:
+            raise SpecError("program", f"{spills} spills", f"at most {most}")
 
     def create(self) -> wiring.Component:
         """Return the component."""

@@ -22,9 +22,10 @@ from accel_rtl.blocks.counters import COUNTERS
 from accel_rtl.blocks.sequencer import UNITS, Sequencer
 from accel_rtl.instruction_word import describe_layout, find_empty, pack_table, split_words
 from hwsim.archs.systolic.spec import PRESETS
+from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import ORDERS, TILE_DIMS, Mapping
-from hwsim.core.program import EXEC, OPCODES, Program
+from hwsim.core.program import EXEC, INSTRUCTION, OPCODES, Program
 from hwsim.core.shell import Memory
 from hwsim.engine.lower import lower
 from hwsim.engine.run import time_program
@@ -204,3 +205,24 @@ def test_every_cycle_and_every_counter_equals_the_simulator(issue_cycles, count)
     assert len(found) == count
     for (program, arch), what in zip(cases, found, strict=True):
         compare(program, arch, what)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"tail": 41}, "program[1].tail: got 41, expected at most 40"),
+        (
+            {"queue": 3},
+            "program[1].queue: got 3, expected 0 to 2 (the hardware has one memory port: memory.channels = shared)",
+        ),
+    ],
+)
+def test_a_program_that_would_run_otherwise_is_refused(change, text):
+    table = np.zeros(3, INSTRUCTION)
+    table["queue"] = EXEC
+    for name, value in change.items():
+        table[name][1] = value
+    with pytest.raises(SpecError) as error:
+        Sequencer(most_tail_cycles=40).check_table(table)
+    assert str(error.value) == text
+    Sequencer(most_tail_cycles=41).check_table(table[:1])
