@@ -13,11 +13,19 @@ dataflow   rows  columns  stream T  folds                  cycles of a fold
 =========  ====  =======  ========  =====================  =======================
 
 ``fold_overlap=none``: folds run back to back, each with its skew; all of a fold counts as compute. Output stationary
-results move to shadow registers and leave by the columns, R_a cycles, while the next fold runs: the tile's ``tail``.
+results move to shadow registers and leave by the columns, R_a cycles, while the next fold runs: part of the tile's ``tail``.
 ``skewed``: the next fold's operands follow the last one's without a gap. A fold then takes max(T, R_a) cycles (R_a to empty the
 shadow registers, ``os``, or to fill the second set of stationary registers, ``ws`` and ``is``), the last one of a tile T (nothing
 follows it), and once a tile there is a fill: R_a + C_a - 2 (``os``) or 2 R_a + C_a - 2. A ragged fold takes as long as a full
 one: cells are not skipped.
+
+The hardware (`accel_rtl.systolic`) does all of this later by the constant ``PIPELINE_CYCLES``, the same for every fold: addresses
+are made, buffers read, elements picked out of their words and products registered before a cell adds, and ``obuf`` is
+read, added to and written behind the columns. It lengthens no fold and no gap between tiles, so it is part of the ``tail``.
+
+A weight tile is stored in the order in which the array takes it, line by line, a line being the weights of one cycle: ``os`` by
+group, column fold, k, column; ``ws`` by group, column fold, row fold, k downwards (the lowest row's weight enters first),
+column; ``is`` by group, row fold, n, row. A line is then one run of neighbouring elements, whatever the tile's sizes.
 
 Buffer reads, per fold: used rows (or columns) times T words for what streams, used cells for what is stationary. Partial sums:
 one write a fold and output for ``ws`` and ``is``, one a tile for ``os``; one read for every write but the first.
@@ -30,11 +38,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwsim.core.actions import Action
+from hwsim.core.bits import Bits
 from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, count_tiles, sum_over_tiles
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
 
 if TYPE_CHECKING:
     from hwsim.archs.systolic.spec import Systolic
+    from hwsim.core.tensors import Array
+
+PIPELINE_CYCLES = {"os": 8, "ws": 9, "is": 9}
+"""Cycles by which the hardware's results come later than the ideal schedule's: `accel_rtl.systolic.engine` lists them stage by
+stage. ``ws`` and ``is`` have one more: the ideal sum goes from the lowest cell straight into the buffer's adder."""
+
+
+def list_weight_order(arch: Systolic, groups: int, filters: int, depth: int) -> Int64:
+    """Return where each stored weight of a tile comes from: positions in ``[groups, filters, depth]``, int64."""
+    place = np.arange(groups * filters * depth, dtype=np.int64).reshape(groups, filters, depth)
+    deep = [np.arange(first, min(first + arch.rows, depth)) for first in range(0, depth, arch.rows)]
+    across = [slice(first, first + arch.cols) for first in range(0, filters, arch.cols)]
+    if arch.dataflow == "is":
+        return np.concatenate([one[:, rows].ravel() for one in place for rows in deep])
+    if arch.dataflow == "ws":
+        return np.concatenate([one[cols][:, rows[::-1]].T.ravel() for one in place for cols in across for rows in deep])
+    return np.concatenate([one[cols].T.ravel() for one in place for cols in across])
 
 
 class SystolicDatapath(Datapath):
@@ -68,11 +94,29 @@ class SystolicDatapath(Datapath):
         size = boxes.size
         folds, stream = self._count_folds(size[:, N] * size[:, P] * size[:, Q], size[:, C] * self.window, size[:, K])
         folds = folds * size[:, G]
-        tail = np.full(len(boxes), self.arch.rows if self.arch.dataflow == "os" else 0, np.int64)
+        tail = np.full(len(boxes), PIPELINE_CYCLES[self.arch.dataflow], np.int64)
+        if self.arch.dataflow == "os":
+            tail += self.arch.rows
         if self.arch.fold_overlap == "none":
             return ExecTimes(folds * (stream + self._fold_skew()), np.zeros(len(boxes), np.int64), tail)
         fill = np.full(len(boxes), self._fold_skew(), np.int64)
         return ExecTimes((folds - 1) * np.maximum(stream, self.arch.rows) + stream + fill, fill, tail)
+
+    def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
+        """Return the stored bits of one weight tile, in the order in which the array takes it (see the module)."""
+        bits = super().pack_weights(weight, lo, hi).reshape(-1, self.workload.fmt.w_bits)
+        return bits[self._order_weights(lo, hi)].ravel()
+
+    def unpack_weights(self, bits: Bits, lo: Int64, hi: Int64, signed: bool) -> Int64:
+        """Return the integers that the engine multiplies by, from the bits of one weight tile: int64 ``[g, k, c, R, S]``."""
+        stored = bits.reshape(-1, self.workload.fmt.w_bits)
+        ordered = np.empty_like(stored)
+        ordered[self._order_weights(lo, hi)] = stored
+        return super().unpack_weights(ordered.ravel(), lo, hi, signed)
+
+    def _order_weights(self, lo: Int64, hi: Int64) -> Int64:
+        size = hi - lo
+        return list_weight_order(self.arch, int(size[G]), int(size[K]), int(size[C]) * self.window)
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles, tile by tile size: full and ragged along each dimension."""

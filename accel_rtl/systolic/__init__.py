@@ -1,0 +1,1 @@
+"""RTL of the systolic array: see `hwsim.archs.systolic`."""
