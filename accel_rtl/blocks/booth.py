@@ -167,14 +167,13 @@ class BoothCellUnit(wiring.Component):
             signs, doubles, nonzero = self._recode()
             m.d.sync += [negative.eq(signs), double.eq(doubles), waiting.eq(nonzero)]
 
-        term, adds = Signal(signed(spec.term_bits)), Signal()
-        m.d.sync += [adds.eq(waiting.any()), term.eq(self._form_term(m, negative, double, lowest))]
+        term = Signal(signed(spec.term_bits))  # 0 where no digit waits
+        m.d.sync += term.eq(self._form_term(m, negative, double, lowest))
 
         total = Signal(signed(spec.psum_bits))
         closes = [Signal(name=f"close{k}") for k in range(2)]
         m.d.sync += [closes[0].eq(self.close), closes[1].eq(closes[0]), self.sum_valid.eq(closes[1])]
-        with m.If(adds | closes[1]):
-            m.d.sync += total.eq(Mux(closes[1], 0, total) + Mux(adds, term, 0))
+        m.d.sync += total.eq(Mux(closes[1], 0, total) + term)
         with m.If(closes[1]):
             m.d.sync += self.sum.eq(total)
         return m

@@ -10,6 +10,7 @@ row j of the basis. Two engines in turn (`RebuildPair`) hold the weights in use 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,32 +200,34 @@ class RebuildEngineUnit(wiring.Component):
             m.d.sync += held.eq(0)
 
         row = Signal(spec.weights_layout)
-        m.d.comb += row.eq(self.banks[chosen][index])
+        with m.Switch(Cat(chosen, index)):
+            for bank_number, line in itertools.product(range(BANKS), range(size)):
+                with m.Case(bank_number + BANKS * line):
+                    m.d.comb += row.eq(self.banks[bank_number][line])
         for k in range(size):
-            self._accumulate(m, k, row[k], nibble, starts, left != 0)
+            self._accumulate(m, k, row[k], nibble, starts | (left != 0))
         return m
 
-    def _accumulate(self, m: Module, k: int, element: Value, nibble: Value, starts: Value, runs: Value) -> None:
+    def _accumulate(self, m: Module, k: int, element: Value, nibble: Value, runs: Value) -> None:
         """Add this cycle's coefficient to weight ``k``; round and saturate what stands."""
         spec = self.spec
-        total = Signal(signed(spec.acc_bits), name=f"total{k}", reset_less=True)
-        magnitude = nibble[:MAGNITUDE_BITS]
+        constant = 1 << FRACTION_BITS - 1
+        total = Signal(signed(spec.acc_bits), name=f"total{k}", init=constant)
+        magnitude, sign = nibble[:MAGNITUDE_BITS], nibble[MAGNITUDE_BITS]
         shifted = Signal(signed(spec.acc_bits), name=f"shifted{k}")
-        with m.Switch(magnitude):
-            for code in range(1, 1 << MAGNITUDE_BITS):
-                with m.Case(code):
-                    m.d.comb += shifted.eq(element << code - 1)
-        before = Signal(signed(spec.acc_bits), name=f"before{k}")
-        m.d.comb += before.eq(Mux(starts, 1 << FRACTION_BITS - 1, total))
-        # One adder: before + (shifted or its complement) + sign.
-        sign = nibble[MAGNITUDE_BITS]
+        with m.If(magnitude != 0):
+            m.d.comb += shifted.eq((element << magnitude) >> 1)
+        # One adder: the total, the term or its complement, and the sign.
         inverted = Signal(signed(spec.acc_bits), name=f"inverted{k}")
         m.d.comb += inverted.eq(shifted ^ sign.replicate(spec.acc_bits))
-        with m.If(starts | runs):
-            m.d.sync += total.eq(before + inverted + Cat(sign, Const(0, 1)).as_signed())
-        rounded = total >> FRACTION_BITS
-        top = 1 << BASIS_BITS - 1
-        m.d.comb += self.o.payload[k].eq(Mux(rounded > top - 1, top - 1, Mux(rounded < -top, -top, rounded)))
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += total.eq(constant)
+        with m.Elif(runs):
+            m.d.sync += total.eq(total + inverted + Cat(sign, Const(0, 1)).as_signed())
+        above, negative = total[FRACTION_BITS + BASIS_BITS - 1 :], total[-1]
+        edge = Cat((~negative).replicate(BASIS_BITS - 1), negative)
+        fits = (above == 0) | above.all()
+        m.d.comb += self.o.payload[k].eq(Mux(fits, total[FRACTION_BITS : FRACTION_BITS + BASIS_BITS], edge).as_signed())
 
 
 class RebuildPairUnit(wiring.Component):
