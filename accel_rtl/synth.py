@@ -34,17 +34,27 @@ GATES = "AND,NAND,OR,NOR,XOR,XNOR,MUX"
 _PREPARE = ("hierarchy -check -top top", "proc", "flatten", "opt_clean")
 # Without splitnets ABC9 meets two wires with the names that Amaranth gives to fields (YosysHQ/yosys #4349).
 _SPLIT = "splitnets"
-_IGNORE_COLLISION = "memory_collect", "memory_share", "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
+# Read ports are still cells of their own here.
+_IGNORE_COLLISION = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
 
 # Cells by kind, of each family. LUT RAM counts as LUTs that hold memory, apart from ``lut``.
 _KINDS: dict[str, dict[str, str]] = {
-    "ecp5": {"lut": r"LUT4", "carry": r"CCU2C", "ff": r"TRELLIS_FF", "dsp": r"MULT18X18D|MULT9X9D|ALU54B", "bram": r"DP16KD|PDPW16KD",
-             "lutram": r"TRELLIS_DPR16X4"},
-    "ice40": {"lut": r"SB_LUT4", "carry": r"SB_CARRY", "ff": r"SB_DFF\w*", "dsp": r"SB_MAC16", "bram": r"SB_RAM40_4K\w*", "lutram": r"(?!)"},
-    "gowin": {"lut": r"LUT[1-4]", "carry": r"ALU", "ff": r"DFF\w*", "dsp": r"MULT\w+|PADD\w+", "bram": r"S?DPX?9?B?|SP|SPX9|ROM|DPB|SDPB",
-              "lutram": r"RAM16\w+"},
-    "xc7": {"lut": r"LUT[1-6]|INV", "carry": r"CARRY4", "ff": r"FD[RSCP]E\w*", "dsp": r"DSP48E1", "bram": r"RAMB\w+",
-            "lutram": r"RAM(16|32|64|128|256)\w+|SRL\w+"},
+    "ecp5": {
+        "lut": r"LUT4", "carry": r"CCU2C", "ff": r"TRELLIS_FF", "dsp": r"MULT18X18D|MULT9X9D|ALU54B",
+        "bram": r"DP16KD|PDPW16KD", "lutram": r"TRELLIS_DPR16X4",
+    },
+    "ice40": {
+        "lut": r"SB_LUT4", "carry": r"SB_CARRY", "ff": r"SB_DFF\w*", "dsp": r"SB_MAC16", "bram": r"SB_RAM40_4K\w*",
+        "lutram": r"(?!)",
+    },
+    "gowin": {
+        "lut": r"LUT[1-4]", "carry": r"ALU", "ff": r"DFF\w*", "dsp": r"MULT\w+|PADD\w+",
+        "bram": r"DPB|DPX9B|SDPB|SDPX9B|SP|SPX9|pROM|pROMX9", "lutram": r"RAM16\w+",
+    },
+    "xc7": {
+        "lut": r"LUT[1-6]|INV", "carry": r"CARRY4", "ff": r"FD[RSCP]E\w*", "dsp": r"DSP48E1", "bram": r"RAMB\w+",
+        "lutram": r"RAM(16|32|64|128|256)\w+|SRL\w+",
+    },
 }  # fmt: skip
 
 
@@ -134,7 +144,7 @@ def synthesize(
 
 def list_commands(target: str, liberty: Path | None = None, collision_free: bool = False) -> list[str]:
     """Return the Yosys commands of a target: ``top.il`` in, ``stat.json`` out."""
-    commands = ["read_rtlil top.il", *_PREPARE, *(_IGNORE_COLLISION if collision_free else ()), _SPLIT]
+    commands = ["read_rtlil top.il", *_PREPARE, *([_IGNORE_COLLISION] if collision_free else ()), _SPLIT]
     if target in FPGA_COMMANDS:
         return [*commands, FPGA_COMMANDS[target], "tee -q -o stat.json stat -json"]
     commands += ["synth -flatten -top top"]

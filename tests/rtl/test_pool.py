@@ -100,9 +100,8 @@ def run_model(
 ) -> np.ndarray:
     """Return what the functional model stores."""
     names = layer.inputs
-    tensors = Tensors(
-        layers={}, activations={**dict(zip(names, quants, strict=True)), layer.name: out}, origin=Origin(kind="synthetic", description="")
-    )  # fmt: skip
+    formats = {**dict(zip(names, quants, strict=True)), layer.name: out}
+    tensors = Tensors(layers={}, activations=formats, origin=Origin(kind="synthetic", description=""))
     shape = (1, layer.G, layer.H, layer.W)
     specs = tuple(TensorSpec(name=name, shape=shape) for name in names)
     network = Network(name="one", inputs=specs, layers=(layer,), outputs=(layer.name,), source="test")
