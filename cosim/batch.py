@@ -9,6 +9,7 @@ if new. Libraries are kept under a hash of the RTLIL, this file's wrapper, the f
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -181,9 +182,10 @@ def _build_library(source: Rtlil, wrapper: str) -> Path:
 
 
 def _compile(compiler: str, folder: Path) -> None:
-    import pyosys
-
-    runtime = Path(pyosys.__file__).parent / "share" / "include" / "backends" / "cxxrtl" / "runtime"
+    found = importlib.util.find_spec("pyosys")
+    assert found is not None
+    assert found.origin is not None
+    runtime = Path(found.origin).parent / "share" / "include" / "backends" / "cxxrtl" / "runtime"
     command = [compiler, *CXX_FLAGS, f"-I{runtime}", "model.cc", "-o", "model.so"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=CXX_SECONDS, check=False)

@@ -127,7 +127,7 @@ def test_absent_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ports_are_listed_with_their_parts() -> None:
-    ports = {port.name: port for port in emit.list_ports(BoothLine(cell=BoothCell(), macs=4).create())}
+    ports = {port.name: port for port in emit.emit_rtlil(BoothLine(cell=BoothCell(), macs=4).create()).ports}
     assert ports["i__payload"].width == 4 * 9 + 8
     weight = emit.Field(name="i__payload.weight", offset=36, width=8, count=0, signed=True)
     assert ports["i__payload"].fields[1] == weight

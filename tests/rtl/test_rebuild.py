@@ -53,7 +53,7 @@ def test_pair_rebuilds_rows_in_order_under_any_stall(size: int, offer: float, ac
     spec = RebuildPair(engine=RebuildEngine(size=size))
     bases = rng.integers(-127, 128, (2, size, size))
     bases[0, 0], bases[1, 1] = 127, -127
-    cycles = 30_000
+    cycles = 100_000
     stimulus = make_stimulus(cycles, size)
     begin = write_bases(stimulus, bases)
     stimulus["i__valid"][begin:] = rng.random(cycles - begin) < offer

@@ -19,7 +19,16 @@ from cosim.batch import BatchModel
 from hwsim.core.errors import SpecError
 from hwsim.quant.requant import quantize_multiplier
 
-LIMITS = ((0, -128, 127), (-128, -128, 127), (127, -128, 127), (0, 0, 255), (255, 0, 255), (17, 17, 90), (-3, -3, 60))
+LIMITS = (
+    (0, -128, 127),
+    (-128, -128, 127),
+    (127, -128, 127),
+    (0, 0, 255),
+    (255, 0, 255),
+    (17, 17, 90),
+    (-256, -256, 255),
+    (255, -256, 255),
+)
 TOP = 2**31 - 1
 
 
