@@ -7,13 +7,15 @@ a design with a bug: assumptions that contradict each other prove anything.
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hwsim.core.check import require_int
 from hwsim.core.errors import HwsimError, MissingExtra
@@ -21,6 +23,7 @@ from hwsim.core.errors import HwsimError, MissingExtra
 if TYPE_CHECKING:
     from amaranth.lib.wiring import Component
 
+T = TypeVar("T")
 PREPARE = (
     "read_rtlil design.il",
     "hierarchy -top top",
@@ -106,6 +109,23 @@ def prove(component: Component, depth: int, *, timeout_seconds: int = 120) -> Ve
         except subprocess.TimeoutExpired:
             raise HwsimError(f"no verdict on {depth} cycles within {timeout_seconds} s") from None
     return read_verdict(done.stdout + done.stderr, done.returncode, depth)
+
+
+def break_class(cls: type[T], old: str, new: str) -> type[T]:
+    """Return a class with one place of its source replaced: a design with a bug that a property should find.
+
+    Raises
+    ------
+    ValueError
+        ``old`` is not in the source of the class, or more than once.
+    """
+    source = textwrap.dedent(inspect.getsource(cls))
+    if source.count(old) != 1:
+        raise ValueError(f"{source.count(old)} places of {cls.__name__} hold {old!r}")
+    names = dict(vars(sys.modules[cls.__module__]))
+    exec(source.replace(old, new), names)
+    broken: type[T] = names[cls.__name__]
+    return broken
 
 
 def read_verdict(log: str, code: int, depth: int) -> Verdict:

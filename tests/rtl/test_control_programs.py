@@ -197,7 +197,7 @@ def draw_cases(issue_cycles: int, count: int):
     return cases
 
 
-@pytest.mark.parametrize(("issue_cycles", "count"), [(2, 24), (1, 12), (5, 12)])
+@pytest.mark.parametrize(("issue_cycles", "count"), [(2, 20), (1, 10), (5, 10)])
 def test_every_cycle_and_every_counter_equals_the_simulator(issue_cycles, count):
     cases = draw_cases(issue_cycles, count)
     assert any(find_empty(program.table).any() for program, _ in cases)

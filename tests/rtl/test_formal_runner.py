@@ -12,7 +12,7 @@ from amaranth.lib.wiring import Component, In
 
 from accel_rtl import formal
 from accel_rtl.blocks.skid import SkidBuffer
-from accel_rtl.formal import prove, read_verdict
+from accel_rtl.formal import break_class, prove, read_verdict
 from hwsim.core.errors import HwsimError, MissingExtra, SpecError
 
 
@@ -53,13 +53,13 @@ def test_a_design_without_assertions_proves_nothing():
 
 def test_wrong_depth_is_refused():
     with pytest.raises(SpecError, match="depth: got 0, expected an integer from 1 to 10000"):
-        prove(CountsTo(3, 1), 0)
+        prove(None, 0)
 
 
 def test_absent_yosys_is_named(monkeypatch):
     monkeypatch.setattr(formal, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"a formal proof needs pyosys: pip install 'hwsim\[rtl\]'"):
-        prove(CountsTo(3, 1), 3)
+        prove(None, 3)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,9 @@ def test_absent_yosys_is_named(monkeypatch):
 def test_without_a_verdict_there_is_an_error(log, code, text):
     with pytest.raises(HwsimError, match=text):
         read_verdict(log, code, 4)
+
+
+@pytest.mark.parametrize("old", ["limit", "nowhere"])
+def test_a_bug_has_one_place(old):
+    with pytest.raises(ValueError, match=f"places of CountsTo hold '{old}'"):
+        break_class(CountsTo, old, "x")
