@@ -31,7 +31,7 @@ PERIOD_PS = 4000
 DONT_USE = ("lgcp", "slgcp", "sighold", "dlhq", "dlhr", "dlhrq", "dllr", "dllrq")
 """Parts of names of clock gates, bus keepers and latches: not for logic."""
 GATES = "AND,NAND,OR,NOR,XOR,XNOR,MUX"
-_PREPARE = ("hierarchy -check -top top", "proc", "flatten", "opt_clean")
+_PREPARE = ("hierarchy -check -top top", "proc", "flatten", "chformal -remove", "opt_clean")
 # Without splitnets ABC9 meets two wires with the names that Amaranth gives to fields (YosysHQ/yosys #4349).
 _SPLIT = "splitnets"
 # Read ports are still cells of their own here.
