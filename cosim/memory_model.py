@@ -17,12 +17,15 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from accel_rtl.blocks.axi import MOST_BEATS, PAGE_BYTES
 from accel_rtl.blocks.read_dma import LEAST_LATENCY_CYCLES, REQUEST_CYCLES, RETURN_CYCLES
 from accel_rtl.blocks.write_dma import ANSWER_CYCLES, LEAST_STORE_CYCLES
-from hwsim.core.check import require_int
+from hwsim.core.check import require_choice, require_int
+
+if TYPE_CHECKING:
+    from hwsim.core.arch import Arch
 
 
 class ProtocolError(RuntimeError):
@@ -30,11 +33,12 @@ class ProtocolError(RuntimeError):
 
 
 class Request(NamedTuple):
-    """An address: first byte, beats of the burst, AxUSER (beats of the transfer on its first burst)."""
+    """An address: first byte, beats of the burst, AxUSER (beats of the transfer on its first burst), bufferable or not."""
 
     address: int
     beats: int
     user: int
+    posted: bool = True
 
 
 class WriteBeat(NamedTuple):
@@ -306,3 +310,38 @@ class AxiMemory:
             was = getattr(self.refused, name)
             if was is not None and getattr(master, name) != was:
                 raise ProtocolError(f"cycle {self.cycle}: {name} changed from {was} before it was taken")
+
+
+def create_memory(
+    arch: Arch, image: bytearray, store_cycles: int = LEAST_STORE_CYCLES, stress: Stress | None = None
+) -> AxiMemory:
+    """Return the memory of an accelerator with one port.
+
+    Parameters
+    ----------
+    arch : Arch
+        Its memory and clock.
+    image : bytearray
+        Content, changed by writes.
+    store_cycles : int
+        From the start of a store to its first beat (flat memory).
+    stress : Stress, optional
+
+    Raises
+    ------
+    SpecError
+        A port per operand; a latency shorter than the pipeline.
+    """
+    memory = arch.memory
+    require_choice("memory.channels", memory.channels, ("shared",))
+    timing: Timing
+    if memory.kind == "flat":
+        timing = FlatTiming(memory.latency_cycles, store_cycles)
+    else:
+        from cosim.memory_dram import Controller, DramTiming
+        from hwsim.core.dram_parts import find_part
+        from hwsim.engine.run import clock_ratio
+
+        ratio = clock_ratio(find_part(memory.part).tck_ps, arch.clock_hz)
+        timing = DramTiming(Controller(memory.part, ratio), memory.bits_per_cycle)
+    return AxiMemory(image, memory.bits_per_cycle, timing, stress)

@@ -1,23 +1,25 @@
 """AXI4 as the accelerators speak it: master signatures, port names that tools infer, and what drives an address channel.
 
 What is used of AXI4 (ARM IHI 0022): INCR bursts of 1 to 256 whole beats that never cross 4 KiB, one ID (so no ID signals: data
-and answers come in the order of the requests), normal non-cacheable bufferable memory (AxCACHE 0b0011), unprivileged secure data
-(AxPROT 0). AxUSER carries the beats of a whole transfer on its first burst and 0 on the others. Reads and writes are signatures
-of their own: the load unit owns AR and R, the store unit AW, W and B of one interface.
+and answers come in the order of the requests), normal non-cacheable memory, bufferable or not (AxCACHE), unprivileged secure
+data (AxPROT 0). AxUSER carries the beats of a whole transfer on its first burst and 0 on the others. Reads and writes are
+signatures of their own: the load unit owns AR and R, the store unit AW, W and B of one interface.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Value
+from amaranth.hdl import Value, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 INCR = 1
 """AxBURST (IHI 0022, table A3-3)."""
 CACHE = 0b0011
-"""AxCACHE: normal, non-cacheable, bufferable (IHI 0022, table A4-5)."""
+"""AxCACHE: normal, non-cacheable, bufferable: a write may be answered once it is accepted (IHI 0022, table A4-5)."""
+CACHE_WRITTEN = 0b0010
+"""AxCACHE of writes that are answered once they are in the memory: not bufferable."""
 PAGE_BYTES = 4096
 """A burst must not cross this boundary (IHI 0022, section A3.4.1)."""
 MOST_BEATS = 256
@@ -95,7 +97,7 @@ def list_axi_ports(prefix: str, interface: Any) -> dict[str, tuple[Value, str]]:
 
 
 def drive_address(
-    interface: Any, prefix: str, *, address: Value, length: Value, user: Value, valid: Value
+    interface: Any, prefix: str, *, address: Value, length: Value, user: Value, valid: Value, cache: ValueLike = CACHE
 ) -> list[Any]:
     """Return the assignments of all outputs of an address channel: INCR bursts of whole beats.
 
@@ -108,12 +110,12 @@ def drive_address(
         In beats.
     length : Value
         Beats less one.
-    user, valid : Value
+    user, valid, cache : Value
     """
     data_bits = len(interface.rdata if prefix == "ar" else interface.wdata)
     shift = (data_bits // 8).bit_length() - 1
     values = {
-        "addr": address << shift, "len": length, "size": shift, "burst": INCR, "cache": CACHE, "prot": 0, "user": user,
+        "addr": address << shift, "len": length, "size": shift, "burst": INCR, "cache": cache, "prot": 0, "user": user,
         "valid": valid,
     }  # fmt: skip
     return [getattr(interface, prefix + name).eq(value) for name, value in values.items()]

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel_rtl.blocks.axi import BEAT_BITS, MOST_BEATS, PAGE_BYTES, drive_address
+from accel_rtl.blocks.axi import BEAT_BITS, CACHE, MOST_BEATS, PAGE_BYTES, drive_address
 from accel_rtl.blocks.skid import SkidBuffer
 from hwsim.core.check import require_int
 from hwsim.core.errors import SpecError
@@ -232,7 +232,9 @@ class RunWalkerComponent(wiring.Component):
                     m.d.sync += more[i].eq(Mux(level == i, more[i], t[f"count{i}"]) - 1)
 
 
-def queue_requests(m: Module, spec: RunWalker, burst: Any, beats: Value, axi: Any, prefix: str) -> Any:
+def queue_requests(
+    m: Module, spec: RunWalker, burst: Any, beats: Value, axi: Any, prefix: str, cache: ValueLike = CACHE
+) -> Any:
     """Put a skid buffer between bursts and an address channel of AXI.
 
     Parameters
@@ -243,6 +245,8 @@ def queue_requests(m: Module, spec: RunWalker, burst: Any, beats: Value, axi: An
         What AxUSER carries on the first burst of a transfer.
     axi, prefix
         The interface, and ``ar`` or ``aw``.
+    cache : Value
+        AxCACHE; stands for the whole transfer, until its last burst was taken from the buffer.
 
     Returns
     -------
@@ -253,6 +257,8 @@ def queue_requests(m: Module, spec: RunWalker, burst: Any, beats: Value, axi: An
     m.submodules[f"{prefix}_skid"] = skid = SkidBuffer(width_bits=len(entry)).create()
     m.d.comb += skid.i.payload.eq(entry)
     address, rest = skid.o.payload[: spec.beat_address_bits], skid.o.payload[spec.beat_address_bits :]
-    m.d.comb += drive_address(axi, prefix, address=address, length=rest[:8], user=rest[8:], valid=skid.o.valid)
+    m.d.comb += drive_address(
+        axi, prefix, address=address, length=rest[:8], user=rest[8:], valid=skid.o.valid, cache=cache
+    )
     m.d.comb += skid.o.ready.eq(getattr(axi, f"{prefix}ready"))
     return skid.i

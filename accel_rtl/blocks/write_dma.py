@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel_rtl.blocks.axi import AxiWriteSignature
+from accel_rtl.blocks.axi import CACHE, CACHE_WRITTEN, AxiWriteSignature
 from accel_rtl.blocks.read_dma import REQUEST_CYCLES, RETURN_CYCLES
 from accel_rtl.blocks.run_walker import RunWalker, queue_requests
 from accel_rtl.blocks.skid import SkidBuffer
@@ -70,6 +70,9 @@ class WriteDmaComponent(wiring.Component):
         Pulse: begin the transfer. Only while no other is under way (``done`` included).
     transfer : in, `RunWalker.transfer_shape`
         Stands from ``start`` to ``done``.
+    posted : in, 1
+        Writes may be answered once they are accepted (AWCACHE bufferable); low for partial sums, which are read again.
+        Stands from ``start`` to ``done``.
     beats : in, stream of `WriteDma.beat_shape`
         Exactly ``transfer.beats`` items are taken, in the order of the runs.
     done : out, 1
@@ -92,6 +95,7 @@ class WriteDmaComponent(wiring.Component):
             {
                 "start": In(1),
                 "transfer": In(walker.transfer_shape),
+                "posted": In(1),
                 "beats": In(stream.Signature(spec.beat_shape)),
                 "done": Out(1),
                 "fault": Out(1),
@@ -106,7 +110,7 @@ class WriteDmaComponent(wiring.Component):
         m.submodules.lengths = lengths = fifo.SyncFIFO(width=8, depth=self._spec.bursts)
         burst = walker.bursts
         total = Signal(spec.beat_count_bits)
-        request = queue_requests(m, spec, burst.payload, total, axi, "aw")
+        request = queue_requests(m, spec, burst.payload, total, axi, "aw", Mux(self.posted, CACHE, CACHE_WRITTEN))
         taken = Signal()
         m.d.comb += [
             walker.start.eq(self.start),

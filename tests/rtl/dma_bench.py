@@ -17,7 +17,18 @@ from accel_rtl.blocks.scratchpad import Scratchpad
 from accel_rtl.blocks.write_dma import LEAST_STORE_CYCLES, WriteDma
 from cosim.memory_model import AxiMemory, Master, Request, WriteBeat
 from hwsim.core.mapping import list_boxes
-from hwsim.core.program import EXECUTE, INITIAL_TOKENS, LOAD_I, LOAD_P, LOAD_W, QUEUES, SEMAPHORES, STORE_O, Program
+from hwsim.core.program import (
+    EXECUTE,
+    INITIAL_TOKENS,
+    LOAD_I,
+    LOAD_P,
+    LOAD_W,
+    QUEUES,
+    SEMAPHORES,
+    SPILL,
+    STORE_O,
+    Program,
+)
 from hwsim.engine.execute import execute_program
 from hwsim.engine.execute_tile import cut_output
 from hwsim.engine.image import build_image, list_run_bits, write_slab
@@ -30,11 +41,11 @@ BUFFERS = {LOAD_W: "wbuf", LOAD_I: "ibuf", LOAD_P: "obuf"}
 class Mover(wiring.Component):
     """Both DMAs; what is read goes to the buffer that ``buffer`` names, 0 to 2 as the opcodes of loads."""
 
-    def __init__(self, beat_bits: int, words: int, word_beats: int = 1) -> None:
+    def __init__(self, beat_bits: int, words: int, word_beats: int = 1, bursts: int = 4) -> None:
         walker = RunWalker(beat_bits=beat_bits, address_bits=24)
         pad = Scratchpad(beat_bits=beat_bits, words=words, word_beats=word_beats, checked=True)
         self.read = ReadDma(walker=walker, offset_bits=pad.write_bits).create()
-        self.write = WriteDma(walker=walker, bursts=4).create()
+        self.write = WriteDma(walker=walker, bursts=bursts).create()
         self.pads = {name: pad.create() for name in BUFFERS.values()}
         self.pad = pad
         super().__init__({"buffer": In(2), "bank": In(1), "idle": Out(1)})
@@ -161,9 +172,9 @@ def time_naively(table, memory, issue: int, store_cycles: int, limit: int = 50_0
 class Bench:
     """One simulator for many jobs of one width."""
 
-    def __init__(self, beat_bits: int, words: int = 1024, word_beats: int = 1) -> None:
+    def __init__(self, beat_bits: int, words: int = 1024, word_beats: int = 1, bursts: int = 4) -> None:
         self.beat_bits = beat_bits
-        self.dut = Mover(beat_bits, words, word_beats)
+        self.dut = Mover(beat_bits, words, word_beats, bursts)
         self.walker = RunWalker(beat_bits=beat_bits, address_bits=24)
         self.used = False
         self.places: dict[int, int] = {}
@@ -226,6 +237,7 @@ class Bench:
                 else:
                     ctx.set(write.start, 1)
                     ctx.set(write.transfer, fields)
+                    ctx.set(write.posted, int(record["op"]) != SPILL)
                     n, cycles = fields["beats"], int(record["cycles"])
                     beats = [
                         (t + self.store_cycles - 4 + max(j + 1, -(-(j + 1) * cycles // n)), *beat)
@@ -284,7 +296,9 @@ def sample(ctx, ar, aw) -> Master:
         if not ctx.get(getattr(axi, f"{name}valid")):
             return None
         assert ctx.get(getattr(axi, f"{name}burst")) == 1
-        return Request(*(ctx.get(getattr(axi, name + part)) + (part == "len") for part in ("addr", "len", "user")))
+        address, beats, user, cache = (ctx.get(getattr(axi, name + part)) for part in ("addr", "len", "user", "cache"))
+        assert cache >> 1 == 1
+        return Request(address, beats + 1, user, bool(cache & 1))
 
     w = None
     if ctx.get(aw.wvalid):

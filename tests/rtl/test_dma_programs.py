@@ -64,7 +64,7 @@ def assert_timeline(outcome, table, start, end) -> None:
         assert (outcome.start[i], outcome.end[i]) == (start[i], end[i]), f"instruction {i}"
 
 
-@seeded(100)
+@seeded(60)
 @given(jobs(), st.sampled_from([LEAST_STORE_CYCLES, 12]))
 def test_programs_move_every_bit_in_the_cycles_of_the_shell(drawn, store_cycles):
     job, arch = drawn
@@ -76,7 +76,7 @@ def test_programs_move_every_bit_in_the_cycles_of_the_shell(drawn, store_cycles)
     assert_timeline(outcome, job.table, wanted.start, wanted.end)
 
 
-@seeded(50)
+@seeded(40)
 @given(jobs())
 def test_loads_of_programs_take_the_cycles_of_the_engine(drawn):
     job, arch = drawn
@@ -99,7 +99,7 @@ def test_oracle_of_store_latency_is_the_engine_where_it_is_none(drawn):
     assert_timeline(naive, job.table, timeline.start.tolist(), timeline.end.tolist())
 
 
-@seeded(50)
+@seeded(40)
 @given(jobs(), st.integers(0, 10**6))
 def test_back_pressure_on_every_channel_changes_no_bit(drawn, seed):
     job, arch = drawn

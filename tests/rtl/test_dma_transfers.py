@@ -15,7 +15,7 @@ from accel_rtl.blocks.read_dma import LEAST_LATENCY_CYCLES, ReadDma
 from accel_rtl.blocks.run_walker import RunWalker
 from accel_rtl.blocks.write_dma import LEAST_STORE_CYCLES, WriteDma
 from cosim.memory_model import AxiMemory, FlatTiming, Stress
-from hwsim.core.program import INSTRUCTION, LOAD, LOAD_I, STORE, STORE_O
+from hwsim.core.program import INSTRUCTION, LOAD, LOAD_W, STORE, STORE_O
 from hwsim.core.shell import Memory
 from hwsim.engine.image import list_run_bits
 from tests.rtl.dma_bench import Bench, Job, cut_beats, cut_stores, time_naively
@@ -36,7 +36,7 @@ def make_record(queue: int, shape, first_beat: int, cycles: int = 0) -> np.void:
     """Return an instruction without tokens."""
     run, *levels = shape
     record = np.zeros(1, INSTRUCTION)[0]
-    record["queue"], record["op"] = queue, LOAD_I if queue == LOAD else STORE_O
+    record["queue"], record["op"] = queue, LOAD_W if queue == LOAD else STORE_O
     record["cycles"], record["address"], record["run_bits"] = cycles, first_beat * BEAT, run * BEAT
     record["wait"] = 0
     total = run

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 if not os.environ.get("CI"):
     pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
 
-from cosim.memory_model import AxiMemory, FlatTiming, Master, ProtocolError, Request, Stress, WriteBeat
+from cosim.memory_dram import DramTiming
+from cosim.memory_model import AxiMemory, FlatTiming, Master, ProtocolError, Request, Stress, WriteBeat, create_memory
+from hwsim.archs.systolic.spec import PRESETS
+from hwsim.core.errors import SpecError
+from hwsim.core.shell import Memory
+from hwsim.engine.run import clock_ratio
 
 
 def make_memory(stress: Stress | None = None, latency: int = 6) -> AxiMemory:
@@ -108,3 +114,15 @@ def test_stressed_channels_keep_what_they_show_until_it_is_taken():
         assert got == 8
         assert memory.idle
     assert held > 50
+
+
+def test_memory_is_that_of_the_accelerator():
+    arch = PRESETS["small"]
+    flat = create_memory(arch, bytearray(64))
+    assert isinstance(flat.timing, FlatTiming)
+    assert (flat.timing.latency_cycles, flat.size) == (arch.memory.latency_cycles, 8)
+    dram = create_memory(replace(arch, memory=Memory(kind="dram", part="ddr4-2400", bits_per_cycle=128)), bytearray(64))
+    assert isinstance(dram.timing, DramTiming)
+    assert dram.timing.controller.ratio == clock_ratio(833, arch.clock_hz)
+    with pytest.raises(SpecError, match="per-operand"):
+        create_memory(replace(arch, memory=Memory(channels="per-operand")), bytearray(64))
