@@ -119,9 +119,7 @@ class FoldSequencerUnit(wiring.Component):
 
     def __init__(self, spec: FoldSequencer) -> None:
         self.spec = spec
-        super().__init__(
-            {"start": In(1), "tile": In(spec.layout), "control": Out(FOLD_CONTROL), "done": Out(1)}
-        )
+        super().__init__({"start": In(1), "tile": In(spec.layout), "control": Out(FOLD_CONTROL), "done": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         """Build counters and their comparisons."""

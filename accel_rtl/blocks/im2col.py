@@ -302,7 +302,8 @@ class Im2colUnit(wiring.Component):
 
     def _jump(self, m: Module, name: str, axis: str, place: data.View) -> None:
         """Go on by the digits of a jump."""
-        tile, carries = self.tile, []
+        tile = self.tile
+        carries: list[Signal] = []
         for i in range(2):
             total = Signal(self.spec.count_bits + 1, name=f"{name}_d{i}")
             carry = Signal(name=f"{name}_carry{i}")

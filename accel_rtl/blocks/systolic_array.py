@@ -140,8 +140,8 @@ class SumsStayUnit(wiring.Component):
     def _build_shadows(self, m: Module, j: int, column: list[wiring.Component]) -> None:
         """Build the way out of a column.
 
-        When the lowest sum is there (``leave``), every cell takes the value above it, row i for i cycles: the cells stop one by one,
-        from above, and may then hold sums of the next fold. So ``take`` moves down a cell a cycle.
+        When the lowest sum is there (``leave``), every cell takes the value above it, row i for i cycles: the cells stop
+        one by one, from above, and may then hold sums of the next fold. So ``take`` moves down a cell a cycle.
         """
         leave = Signal(name=f"leave_{j}")
         m.d.sync += leave.eq(column[-1].finish)

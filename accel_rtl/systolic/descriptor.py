@@ -97,7 +97,8 @@ def describe_tile(
         "is": (depth, pixels, size[K]),
     }[arch.dataflow]
     row_folds, col_folds = -(-stay_rows // arch.rows), -(-stay_cols // arch.cols)
-    fields = {
+    out_step = stay_rows if arch.dataflow == "os" else stream
+    fields: dict[str, Any] = {
         "folds": {
             "group_end": size[G] - 1,
             "col_end": col_folds - 1,
@@ -107,7 +108,7 @@ def describe_tile(
         "im2col": describe_windows(datapath, arch, engine.im2col, lo, hi),
         "cols_end": stay_cols - (col_folds - 1) * arch.cols - 1,
         "rows_end": stay_rows - (row_folds - 1) * arch.rows - 1,
-        "out_step": stay_rows if arch.dataflow == "os" else stream,
+        "out_step": out_step,
         "input_zero": input_zero,
         "input_signed": int(input_signed),
         "first": int(lo[C] == 0),
@@ -115,7 +116,7 @@ def describe_tile(
         "i_bank": banks[1],
         "o_bank": banks[2],
     }
-    words = size[G] * col_folds * int(fields["out_step"])
+    words = size[G] * col_folds * out_step
     if words > engine.obuf_words:
         raise SpecError(f"layer {name}: accumulators of a column", words, f"at most {engine.obuf_words}")
     check_fields(fields, engine.layout, f"layer {name}: tile")
@@ -158,9 +159,7 @@ def describe_windows(datapath: SystolicDatapath, arch: Systolic, spec: Im2col, l
     if per_vector and fields["in_rows"]:
         fields["in_rows"] = fields["in_cols"] = 1
     wrapped = ("address", "skip", "group")
-    return {
-        key: value % (1 << spec.address_bits) if key.endswith(wrapped) else value for key, value in fields.items()
-    }
+    return {key: value % (1 << spec.address_bits) if key.endswith(wrapped) else value for key, value in fields.items()}
 
 
 def measure_slab(datapath: SystolicDatapath, arch: Systolic, slab: Slab, size: list[int]) -> Geometry:
@@ -189,7 +188,7 @@ def list_unit_moves(geometry: Geometry, axis: str, down: bool) -> dict[str, int]
     """Return what a move to the next place adds, by the digits that wrap; ``down``: to the one before."""
     low, mid, _ = geometry.radices[axis]
     moves = [(1, 0, 0), (1 - low, 1, 0), (1 - low, 1 - mid, 1)]
-    fields = {}
+    fields: dict[str, int] = {}
     for wraps, digits in enumerate(moves):
         move = geometry.measure(axis, tuple(-digit for digit in digits) if down else digits)  # type: ignore[arg-type]
         fields |= {f"{axis}_unit{wraps}_{part}": move[part] for part in Im2col.list_unit_parts(wraps)}
@@ -221,4 +220,3 @@ def check_fields(fields: dict[str, Any], layout: data.StructLayout, where: str) 
         high = (1 << (shape.width - shape.signed)) - 1
         if not low <= value <= high:
             raise SpecError(f"{where}.{name}", value, f"{low} to {high}")
-

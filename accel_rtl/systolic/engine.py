@@ -13,8 +13,8 @@ t + 6   the element enters the array: product
 t + 7   it is added to the cell's sum; the ideal cell adds at t
 ======  ===============================================================================================
 
-So a sum leaves its column 7 cycles late (``os``; its place in ``obuf`` is read the cycle before, the sum is added as it leaves) or 8
-(``ws``, ``is``: its register in the lowest cell), and is written one later: ``PIPELINE_CYCLES``.
+So a sum leaves its column 7 cycles late (``os``; its place in ``obuf`` is read the cycle before, the sum is added as it
+leaves) or 8 (``ws``, ``is``: its register in the lowest cell), and is written one later: ``PIPELINE_CYCLES``.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class SystolicEngineUnit(wiring.Component):
 
     Latency: ``done`` is high in the last of the busy cycles that `SystolicDatapath.exec_times` counts from ``start`` on; results
     stand in ``obuf`` (may be read) ``tail`` cycles behind it. Throughput: a tile may start in the cycle after ``done``. Banks of
-    ``ibuf`` and ``wbuf`` are read until ``3 - cols`` cycles behind the end of a tile at most (``is``: ``3 - rows``; none are for
-    arrays of three and more). Reset: idle. There is no stall.
+    ``ibuf`` and ``wbuf`` are still read up to ``4 - cols`` cycles behind the last busy one (not at all by arrays of four columns
+    and more): on smaller arrays their next load must not write earlier. Reset: idle. There is no stall.
 
     Members
     -------
@@ -148,7 +148,11 @@ class SystolicEngineUnit(wiring.Component):
         line = reader.control
         rows = Mux(control.row_last, tile.rows_end + 1, spec.rows)
         cols = Mux(control.col_last, tile.cols_end + 1, spec.cols)
-        m.d.comb += [line.begin.eq(control.begin), line.reset.eq(control.tile_first), reader.bank.eq(delay(m, tile.w_bank, 1, 1, "w_bank"))]
+        m.d.comb += [
+            line.begin.eq(control.begin),
+            line.reset.eq(control.tile_first),
+            reader.bank.eq(delay(m, tile.w_bank, 1, 1, "w_bank")),
+        ]
         if spec.dataflow == "os":
             m.d.comb += [line.valid.eq(control.stream), line.rewind.eq(~control.row_first)]
             m.d.comb += [line.mark.eq(control.row_first), reader.count.eq(cols)]
@@ -226,7 +230,10 @@ class SystolicEngineUnit(wiring.Component):
                 adders.value[j].eq(array.result[j]), adders.value_valid[j].eq(array.result_valid[j]),
                 adders.read_data[j].eq(self.o_read_data[j]),
             ]  # fmt: skip
-            for way, names in (("read", ("enable", "bank", "address")), ("write", ("enable", "bank", "address", "data"))):
+            for way, names in (
+                ("read", ("enable", "bank", "address")),
+                ("write", ("enable", "bank", "address", "data")),
+            ):
                 for name in names:
                     m.d.comb += getattr(self, f"o_{way}_{name}")[j].eq(getattr(adders, f"{way}_{name}")[j])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -80,7 +82,7 @@ class ResultWalk(wiring.Component):
         ]  # fmt: skip
         if not spec.stays:
             m.d.sync += stages[0].rows_end.eq(self.rows_end)
-        for before, after in zip(stages, stages[1:], strict=False):
+        for before, after in pairwise(stages):
             m.d.sync += after.eq(before)
         if spec.stays:
             m.d.comb += self.result.eq(stages[-1].result)

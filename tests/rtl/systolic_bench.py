@@ -26,7 +26,9 @@ from hwsim.engine.image import cut_slab, write_slab
 BEATS, WORDS = 256, 1024
 
 
-def arch_of(rows: int, cols: int, flow: str, overlap: str, w: int = 8, a: int = 8, psum: int = 32, beat: int = 64) -> Systolic:
+def arch_of(
+    rows: int, cols: int, flow: str, overlap: str, w: int = 8, a: int = 8, psum: int = 32, beat: int = 64
+) -> Systolic:
     """Return a small accelerator."""
     shell = Shell(
         wbuf_bits=2 * BEATS * beat, ibuf_bits=2 * BEATS * beat, obuf_bits=2 * WORDS * psum * cols, psum_bits=psum
@@ -107,7 +109,7 @@ class Harness:
 
     def run(self, tiles: list[Tile], gaps: list[int]) -> int:
         """Run tiles, ``gaps`` idle cycles behind each; check cycles and results of all. Return the cycles."""
-        spec, engine, total = self.spec, self.engine, 0
+        engine, total = self.engine, 0
         due: list[tuple[int, Tile, np.ndarray]] = []  # cycle in which a tile's results have to stand
         sums: dict[int, np.ndarray] = {}
 
@@ -181,7 +183,13 @@ def draw_layer(rng: np.random.Generator, most: int) -> Layer:
             continue
         p, q = (reach[a] // int(stride[a]) + 1 for a in (0, 1))
         kind = rng.random()
-        g, k, c = (1, *rng.integers(1, 6, 2)) if kind < 0.6 else rng.integers(1, 4, 3) if kind < 0.8 else (rng.integers(2, 6), 1, 1)
+        g, k, c = (
+            (1, *rng.integers(1, 6, 2))
+            if kind < 0.6
+            else rng.integers(1, 4, 3)
+            if kind < 0.8
+            else (rng.integers(2, 6), 1, 1)
+        )
         layer = Layer(
             name="conv", op="conv", inputs=("x",), N=int(rng.integers(1, 3)), G=int(g), K=int(k), C=int(c), P=p, Q=q,
             R=int(window[0]), S=int(window[1]), H=int(size[0]), W=int(size[1]),

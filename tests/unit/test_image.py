@@ -124,7 +124,7 @@ def test_integers_come_back_from_their_bits_modulo_the_width(values, bits):
 
 @pytest.mark.parametrize("w_bits", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("align", [8, 24, 64])
-def test_weights_lie_tile_by_tile_in_the_order_g_k_c_r_s(w_bits, align):
+def test_weights_lie_tile_by_tile_in_the_order_in_which_the_array_takes_them(w_bits, align):
     layer = make_conv(size=(5, 5), window=(3, 2), G=2, K=5, C=3)
     datapath = bind(workload_of(layer, w_bits=w_bits), find_arch("systolic", "small"))
     rng = np.random.default_rng(1)
@@ -137,7 +137,7 @@ def test_weights_lie_tile_by_tile_in_the_order_g_k_c_r_s(w_bits, align):
     for g in range(2):
         for ks in ((0, 1), (2, 3), (4,)):
             for cs in ((0, 1), (2,)):
-                for k, c, r, s in ((k, c, r, s) for k in ks for c in cs for r in range(3) for s in range(2)):
+                for k, c, r, s in ((k, c, r, s) for c in cs for r in range(3) for s in range(2) for k in ks):
                     value = int(weight[g * 5 + k, c, r, s])
                     wanted[at : at + w_bits] = element_bits(value if w_bits > 1 else (value + 1) // 2, w_bits)
                     at += w_bits
