@@ -189,6 +189,7 @@ class RunWalkerComponent(wiring.Component):
         more = [Signal(spec.run_count_bits, name=f"more{level}") for level in LEVELS]  # runs behind this one
         room = Signal(block_bits + 1)
         ends = Signal()
+        last = Signal()
         out = self.bursts.payload
         m.d.comb += [
             self.bursts.valid.eq(self.busy),
@@ -197,7 +198,8 @@ class RunWalkerComponent(wiring.Component):
             out.address.eq(at),
             out.length.eq(Mux(ends, left[: block_bits + 1], room) - 1),
             out.first.eq(first),
-            out.last.eq(ends & ~more[0].any() & ~more[1].any() & ~more[2].any()),
+            last.eq(ends & ~more[0].any() & ~more[1].any() & ~more[2].any()),
+            out.last.eq(last),
         ]
         with m.If(self.start):
             m.d.sync += [self.busy.eq(1), first.eq(1)]
@@ -205,7 +207,7 @@ class RunWalkerComponent(wiring.Component):
             m.d.sync += first.eq(0)
             with m.If(~ends):
                 m.d.sync += [at.eq((at[block_bits:] + 1) << block_bits), left.eq(left - room)]
-            with m.Elif(out.last):
+            with m.Elif(last):
                 m.d.sync += self.busy.eq(0)
         self._step_run(m, self.busy & self.bursts.ready & ends, at, left, follow, more)
         return m
@@ -227,7 +229,7 @@ class RunWalkerComponent(wiring.Component):
         with m.If(self.start | ended):
             m.d.sync += [at.eq(base), left.eq(t.run)]
             for i in range(3):
-                with m.If(level >= i):
+                with m.If(level >= i if i else 1):
                     m.d.sync += follow[i].eq(base + t[f"stride{i}"])
                     m.d.sync += more[i].eq(Mux(level == i, more[i], t[f"count{i}"]) - 1)
 

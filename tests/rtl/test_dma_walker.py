@@ -14,11 +14,16 @@ import numpy as np
 from amaranth.sim import Simulator
 
 from accel_rtl.blocks.axi import AxiReadSignature, AxiWriteSignature, list_axi_ports
+from accel_rtl.blocks.read_dma import ReadDma
 from accel_rtl.blocks.run_walker import RunWalker
+from accel_rtl.blocks.write_dma import WriteDma
+from accel_rtl.emit import emit_verilog
 from accel_rtl.instruction_word import describe_layout, pack_table, split_words
+from accel_rtl.lint import lint_verilog
 from hwsim.core.errors import SpecError
 from hwsim.core.program import INSTRUCTION
 from hwsim.engine.image import list_run_bits
+from tests.rtl.tools import require
 
 SPECS = [RunWalker(beat_bits=bits, address_bits=24) for bits in (8, 64, 512)]
 
@@ -145,3 +150,10 @@ def test_ports_have_the_names_from_which_tools_infer_axi():
     }
     assert len(read["m_axi_araddr"][0]) == 32
     assert len(write["m_axi_wstrb"][0]) == 8
+
+
+def test_verilog_of_the_movers_is_clean():
+    require("pyosys", "verilator")
+    for spec in (RunWalker(beat_bits=8), RunWalker(beat_bits=1024)):
+        for block in (ReadDma(walker=spec, offset_bits=9), WriteDma(walker=spec)):
+            assert lint_verilog(emit_verilog(block.create())) == ()
