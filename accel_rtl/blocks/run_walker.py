@@ -196,7 +196,7 @@ class RunWalkerComponent(wiring.Component):
             room.eq(spec.block_beats - at[:block_bits]),
             ends.eq(left <= room),
             out.address.eq(at),
-            out.length.eq(Mux(ends, left[: block_bits + 1], room) - 1),
+            out.length.eq((Mux(ends, left[: block_bits + 1], room) - 1)[:block_bits]),
             out.first.eq(first),
             last.eq(ends & ~more[0].any() & ~more[1].any() & ~more[2].any()),
             out.last.eq(last),
