@@ -30,11 +30,17 @@ FLOWS, OVERLAPS = ("os", "ws", "is"), ("none", "skewed")
 
 
 def draw_run(rng: np.random.Generator, arch, layers: int) -> tuple[list, list[int]]:
-    """Return tiles of several layers, and the idle cycles behind each; banks of operands in turn."""
+    """Return tiles of several layers, and the idle cycles behind each; banks of operands in turn.
+
+    A bank is filled again as the next tile but one starts: at least 4 - cols cycles behind the end of the tile that reads it.
+    """
     tiles = [tile for _ in range(layers) for tile in draw_tiles(rng, arch, 1200)]
     for i, tile in enumerate(tiles):
         tile.fields["w_bank"] = tile.fields["i_bank"] = i % 2
-    return tiles, [int(gap) for gap in rng.choice([0, 0, 0, 1, 3, 20], len(tiles))]
+    gaps = [int(gap) for gap in rng.choice([0, 0, 0, 1, 3, 20], len(tiles))]
+    for i in range(1, len(tiles)):
+        gaps[i] = max(gaps[i], 4 - arch.cols - gaps[i - 1] - tiles[i].cycles)
+    return tiles, gaps
 
 
 @pytest.mark.parametrize("flow", FLOWS)
