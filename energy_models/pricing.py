@@ -135,10 +135,10 @@ def price_actions(
     macros = {name: price_buffer(spec, table, device) for name, spec in buffers.items()}
     terms: list[EnergyTerm] = []
     unknowns: list[str] = []
-    refreshes = 0
+    refresh_counted = False
     for action in actions:
         if action.component == "dram" and action.verb == "refresh":
-            refreshes += action.count
+            refresh_counted = True
         term = _price_action(action, table, macros, memory)
         if term is None:
             unknowns.append(f"energy of {action.component} {action.verb}: unknown for {memory.name}")
@@ -148,7 +148,7 @@ def price_actions(
     for name, cost in macros.items():
         unit = cost.leak_mw * buffers[name].banks * seconds_per_cycle * PJ_PER_MW_S
         terms.append(make_term("leakage", name, cycles, "cycle", unit, cost.source, cost.note))
-    _add_static(memory, cycles, seconds_per_cycle, refreshes > 0, terms, unknowns)
+    _add_static(memory, cycles, seconds_per_cycle, refresh_counted, terms, unknowns)
     return PricedActions(terms=tuple(terms), unknowns=tuple(dict.fromkeys(unknowns)))
 
 

@@ -25,6 +25,8 @@ class Objective:
         Memory, per bit.
     wbuf_write_pj, ibuf_write_pj, obuf_write_pj, wbuf_read_pj, ibuf_read_pj, obuf_read_pj : float
         Buffers, per bit.
+    activate_pj, refresh_pj : float
+        A row activation and a refresh of a DRAM part; zero with flat memory. No bound counts them.
     static_pj_per_cycle : float
         Leakage and memory standby.
     fixed_pj : float
@@ -40,6 +42,8 @@ class Objective:
     wbuf_read_pj: float = 0.0
     ibuf_read_pj: float = 0.0
     obuf_read_pj: float = 0.0
+    activate_pj: float = 0.0
+    refresh_pj: float = 0.0
     static_pj_per_cycle: float = 0.0
     fixed_pj: float = 0.0
 

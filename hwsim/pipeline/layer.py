@@ -14,6 +14,9 @@ from hwsim.core.stats import LayerStats, Traffic
 from hwsim.engine.lower import lower_table, prepare_lowering
 from hwsim.engine.run import Run, time_table
 
+MULTIPLIER_BITS = 31
+"""Bits of the requantization multiplier (`hwsim.quant.requant.quantize_multiplier`)."""
+
 
 def run_layer(datapath: Datapath, arch: Arch, mapping: Mapping) -> tuple[LayerStats, LayerTrace]:
     """Return the counts of a layer under a mapping, and its Program with the time of every instruction."""
@@ -72,13 +75,22 @@ def _shell_actions(moved: dict[int, int], datapath: Datapath, arch: Arch, run: R
         Action(component="wbuf", verb="write", count=moved[LOAD_W]),
         Action(component="ibuf", verb="write", count=moved[LOAD_I]),
         Action(component="obuf", verb="read", count=written_back + moved[SPILL]),
-        Action(component="obuf", verb="write", count=moved[LOAD_P] + (0 if layer.kind == "mac" else written_back)),
-        Action(component="requant", verb="op", count=layer.out_elements, bits=(psum, datapath.workload.out_bits)),
+        Action(component="obuf", verb="write", count=moved[LOAD_P]),
+        *count_write_back(datapath, arch),
     ]
     if run.activates:
         actions.append(Action(component="dram", verb="activate", count=run.activates))
         actions.append(Action(component="dram", verb="refresh", count=run.refreshes))
-    return tuple(action for action in actions if action.count)
+    return tuple(action for action in actions if action.count or action.verb == "refresh")
+
+
+def count_write_back(datapath: Datapath, arch: Arch) -> tuple[Action, ...]:
+    """Return what every mapping does to hand the results over: requantization, and the vector unit's writes to ``obuf``."""
+    layer, psum = datapath.layer, arch.shell.psum_bits
+    requant = Action(component="requant", verb="op", count=layer.out_elements, bits=(psum, MULTIPLIER_BITS))
+    if layer.kind == "mac":
+        return (requant,)
+    return (Action(component="obuf", verb="write", count=layer.out_elements * psum), requant)
 
 
 def _peak_buffers(

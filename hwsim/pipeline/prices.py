@@ -21,6 +21,7 @@ from hwsim.core.mapping import Mapping
 from hwsim.core.report import AreaItem
 from hwsim.core.shell import BANKS
 from hwsim.core.stats import LayerStats
+from hwsim.pipeline.layer import MULTIPLIER_BITS, count_write_back
 from mappers.objective import Objective
 
 STORAGE = ("dram", "wbuf", "ibuf", "obuf")
@@ -68,7 +69,7 @@ class Prices:
         parts = (
             *self.arch.list_area(),
             AreaPart(component="vector", op="add", count=shell.vector_lanes, bits=(16,)),
-            AreaPart(component="requant", op="op", count=shell.store_lanes, bits=(shell.psum_bits, 8)),
+            AreaPart(component="requant", op="op", count=shell.store_lanes, bits=(shell.psum_bits, MULTIPLIER_BITS)),
         )
         return price_area(parts, self.table, self.buffers, device=self.arch.sram_device).list_items()
 
@@ -77,6 +78,8 @@ class Prices:
         if name == "cycles":
             return Objective()
         reads = tuple(Action(component=c, verb=v, count=1) for c in STORAGE for v in ("read", "write"))
+        if self.dram is not None:
+            reads += tuple(Action(component="dram", verb=v, count=1) for v in ("activate", "refresh"))
         unit: dict[tuple[str, str], float] = {}
         static = 0.0
         for term in self._price(reads, 1).terms:
@@ -88,6 +91,8 @@ class Prices:
             name=name,
             read_pj=unit["dram", "read"],
             write_pj=unit["dram", "write"],
+            activate_pj=unit.get(("dram", "activate"), 0.0),
+            refresh_pj=unit.get(("dram", "refresh"), 0.0),
             static_pj_per_cycle=static,
             fixed_pj=self._price_fixed(datapath),
             **{f"{b}_{v}_pj": unit[b, v] for b in ("wbuf", "ibuf", "obuf") for v in ("read", "write")},
@@ -96,8 +101,13 @@ class Prices:
     def _price_fixed(self, datapath: Datapath) -> float:
         """Energy that every mapping of the layer costs: the engine's operations, storage left out."""
         whole = Mapping(tile=tuple(getattr(datapath.layer, dim) for dim in "NGKCPQ"), order="MKC")
-        fixed = tuple(a for a in datapath.count_actions(whole) if a.component not in STORAGE)
-        return sum(term.energy_pj for term in self._price(fixed, 0).terms)
+        fixed = [a for a in datapath.count_actions(whole) if a.component not in STORAGE]
+        fixed += count_write_back(datapath, self.arch)
+        return sum(
+            term.energy_pj
+            for term in self._price(tuple(fixed), 0).terms
+            if term.component not in ("leakage", "dram_static")
+        )
 
     def _price(self, actions: tuple[Action, ...], cycles: int):  # type: ignore[no-untyped-def]
         return price_actions(

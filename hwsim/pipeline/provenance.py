@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,12 @@ from hwsim.pipeline.prices import Prices
 NOT_MODELLED = (
     "latency is the sum of the layers': no prefetch across layers, no fusion",
     "concatenation, reshaping, shuffles and padding are address generation and take no cycles",
-    "energy of control, clock tree, wires and logic leakage is not modelled",
+    "energy of control, clock tree, wires, accumulator registers and logic leakage is not modelled",
 )
+
+
+BORROWED = re.compile(r"(\w+) borrowed from (\w+)")
+"""How a price says that its table lacks the operator (see `energy_models.ops`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,5 +65,11 @@ def write_provenance(
         clock_source=f"{arch.clock_hz / 1e6:g} MHz, {'unverified' if 'clock_hz' in arch.unverified else 'assumed'}"
         + (f" ({arch.source})" if arch.source else ""),
         unverified=tuple(unverified),
-        notes=(*NOT_MODELLED, *(f"no price: {what}" for what in unknowns), *network.notes),
+        notes=(*NOT_MODELLED, *_list_borrowed(rows), *(f"no price: {what}" for what in unknowns), *network.notes),
     )
+
+
+def _list_borrowed(rows: Sequence[LayerCost]) -> list[str]:
+    """Return which unit energies come from another table than the chosen one."""
+    found = {match for row in rows for t in row.energy for match in BORROWED.findall(f"{t.source}; {t.note}")}
+    return [f"energy of {op} is borrowed from table {table}, scaled to this node" for op, table in sorted(found)]
