@@ -8,18 +8,24 @@ Nothing heavy is imported before a command runs.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import pkgutil
+import signal
 import sys
+import threading
 from collections.abc import Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 import hwsim.commands
 from hwsim.core.errors import HwsimError, UnknownName
 
 DESCRIPTION = "What a quantization or architecture choice costs on real accelerator designs: cycles, energy, area."
+_INTERRUPTED: list[int] = []
+"""Signals received: an interrupt inside a compiler may come back as another exception."""
 EPILOG = "Errors take one line and exit 2. HWSIM_DEBUG=1 shows the traceback behind an error."
 
 
@@ -58,6 +64,10 @@ def build_parser(commands: dict[str, ModuleType]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    if threading.current_thread() is threading.main_thread() and argv is None:
+        signal.signal(signal.SIGINT, _note_interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal of a small character set shows a question mark
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -73,12 +83,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of stdout is gone: leave quietly, and keep the interpreter from flushing into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Exception as error:
+    except MemoryError:
         _debug()
-        text = " ".join(str(error).split())
-        return _complain(
-            f"internal error: {type(error).__name__}: {text} (a bug; HWSIM_DEBUG=1 shows the traceback)", 1
-        )
+        return _complain("error: not enough memory for tensors of this size", 2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _report_bug(error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _complain(f"error: cannot write the output: {error.strerror}", 2)
+    except Exception as error:
+        if _INTERRUPTED:  # a compiler in between turned the interrupt into an error of its own
+            return _complain("interrupted", 130)
+        return _report_bug(error)
+
+
+def _report_bug(error: Exception) -> int:
+    _debug()
+    text = " ".join(str(error).split())
+    return _complain(f"internal error: {type(error).__name__}: {text} (a bug; HWSIM_DEBUG=1 shows the traceback)", 1)
+
+
+def _note_interrupt(number: int, frame: FrameType | None) -> None:
+    _INTERRUPTED.append(number)
+    raise KeyboardInterrupt
 
 
 def _dispatch(argv: list[str]) -> int:

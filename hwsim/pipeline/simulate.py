@@ -19,7 +19,7 @@ from hwsim.core.tensors import Tensors
 from hwsim.pipeline.layer import run_layer
 from hwsim.pipeline.prices import Prices, choose_prices
 from hwsim.pipeline.provenance import Sources, write_provenance
-from hwsim.pipeline.tensors import check_finite, fit_inputs, prepare_tensors, stream_data
+from hwsim.pipeline.tensors import check_finite, check_sizes, fit_inputs, prepare_tensors, stream_data
 from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
 from mappers.cache import MappingCache, open_cache
 
@@ -232,6 +232,7 @@ def _run_on_data(
         raise HwsimError(
             f"{arch.name} needs every layer's activations, and the network cannot be run: no model of {', '.join(unpriced)}"
         )
+    check_sizes(network)
     tensors = tensors or synthesize_tensors(network, seed)
     given = image is not None
     inputs = image if image is not None else fit_inputs(synthesize_input(network, seed), tensors)

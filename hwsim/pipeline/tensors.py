@@ -16,6 +16,8 @@ from hwsim.core.policy import Policy
 from hwsim.core.tensors import Array, LayerTensors, Tensors
 
 Visit = Callable[[str, LayerData], None]
+MOST_ELEMENTS = 1 << 28
+"""Elements of the largest tensor that is computed with: 1 GiB in float32 (VGG-16's largest has 103 million)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,19 @@ def stream_data(network: Network, prepared: Prepared, image: Mapping[str, Any], 
         )
 
     visit_inputs(network, prepared.tensors, dict(image), hand_over)
+
+
+def check_sizes(network: Network) -> None:
+    """Raise InputError where a tensor is too large to be computed with, before anything is allocated."""
+    sizes = {spec.name: spec.shape[0] * spec.shape[1] * spec.shape[2] * spec.shape[3] for spec in network.inputs}
+    sizes.update({layer.name: max(layer.out_elements, layer.weights) for layer in network.layers})
+    problems = [
+        f"{name} has {size:,} elements, real tensors are limited to {MOST_ELEMENTS:,}"
+        for name, size in sizes.items()
+        if size > MOST_ELEMENTS
+    ]
+    if problems:
+        raise InputError(f"network {network.name}", problems)
 
 
 def fit_inputs(inputs: Mapping[str, Array], tensors: Tensors) -> dict[str, Array]:
