@@ -82,6 +82,9 @@ class Shell:
         Width of a scratchpad word: sets the energy of an access, not its time.
     psum_bits : int
         Width of an accumulator in ``obuf``.
+    stage_bits : int
+        Capacity of the store unit's staging buffer: a tile is requantized into it and then written to memory. 0: a quarter of
+        ``obuf``, half of one bank.
     issue_cycles : int
         Cycles from an instruction's last token to its start.
     vector_lanes : int
@@ -97,6 +100,7 @@ class Shell:
     ibuf_port_bits: int = 64
     obuf_port_bits: int = 64
     psum_bits: int = 32
+    stage_bits: int = 0
     issue_cycles: int = 2
     vector_lanes: int = 16
     store_lanes: int = 16
@@ -107,9 +111,15 @@ class Shell:
         for field in ("wbuf_port_bits", "ibuf_port_bits", "obuf_port_bits"):
             require_int(f"shell.{field}", getattr(self, field), 1, 1 << 16)
         require_int("shell.psum_bits", self.psum_bits, 8, 64)
+        require_int("shell.stage_bits", self.stage_bits, 0)
         require_int("shell.issue_cycles", self.issue_cycles, 0, 1 << 10)
         require_int("shell.vector_lanes", self.vector_lanes, 1, 1 << 16)
         require_int("shell.store_lanes", self.store_lanes, 1, 1 << 16)
+
+    @property
+    def staging_bits(self) -> int:
+        """Capacity of the store unit's staging buffer."""
+        return self.stage_bits or self.obuf_bits // 4
 
     def bank_bits(self, buffer: str) -> int:
         """Capacity of one bank of ``wbuf``, ``ibuf`` or ``obuf``."""
