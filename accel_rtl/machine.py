@@ -1,7 +1,8 @@
 """What every generated accelerator is built from: sizes derived from the `Arch`, and the interface of an exec engine.
 
-An architecture's engine stands in ``accel_rtl/<name>/build.py``: ``build_engine(arch)`` returns an `EngineSpec`. Everything else
-(fetch, queues, tokens, load, store, vector unit, ``obuf``, registers) is the same for all (`accel_rtl.shell`, `accel_rtl.accelerator`).
+An architecture's engine stands in ``accel_rtl/<name>/build.py``: ``build_engine(arch)`` returns an `EngineSpec`. Everything
+else (fetch, queues, tokens, load, store, vector unit, ``obuf``, registers) is the same for all: `accel_rtl.shell`,
+`accel_rtl.accelerator`.
 """
 
 from __future__ import annotations
