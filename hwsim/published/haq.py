@@ -1,6 +1,7 @@
 """HAQ's cloud accelerator: a closed form of the cycles in its released latency table.
 
-The table (mit-han-lab/haq, MIT: ``lib/simulator/lookup_tables/qmobilenetv2_imagenet100_batch16_latency_table.npy``) holds the cycles
+The table (mit-han-lab/haq, MIT:
+``lib/simulator/lookup_tables/qmobilenetv2_imagenet100_batch16_latency_table.npy``) holds the cycles
 of every layer of MobileNetV2 at every pair of bits, batch 16. The form was found on that table itself and gives
 all of its 3,392 entries; it is exact for this table and a hypothesis elsewhere (only 31 different shapes; never exercised: one
 column of tiles with several slices, windows with several slices, ragged pixels with several passes, batches other than 16).
