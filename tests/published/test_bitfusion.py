@@ -1,0 +1,48 @@
+"""BitFusion's equations and search against the results that it ships, row by row, and its headline figures."""
+
+import csv
+from math import exp, log
+
+import pytest
+
+from hwsim.published.bitfusion import Machine, Shape, count_layer
+from hwsim.published.bitfusion_networks import ENERGY_GAINS, EYERISS_CYCLES, MACHINES, NETWORKS
+from tests.reference import reference
+
+TOTALS = {
+    "16x32@192": (37_666_491, 1_317_523, 3_293_704, 410_352, 2_822_491, 49_079_982, 394_583, 337_175),
+    "16x32@4096": (28_489_980, 780_548, 1_771_847, 225_419, 1_032_402, 39_539_122, 131_079, 103_063),
+    "16x64@4096": (15_358_775, 391_448, 886_404, 121_226, 516_932, 19_770_278, 65_612, 52_053),
+    "16x128@4096": (7_680_678, 295_262, 445_254, 136_741, 292_340, 9_900_698, 32_872, 26_545),
+    "16x256@4096": (5_302_970, 308_908, 350_159, 169_541, 247_976, 7_196_506, 17_472, 14_697),
+}
+"""Cycles by network, in the order of `NETWORKS`: hsharma35/bitfusion's released sweep, batch 16."""
+
+
+def test_every_row_of_the_sweep() -> None:
+    with reference("tables", "bitfusion_16x32_192.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(len(layers) for layers in NETWORKS.values()) == 61
+    for row in rows:
+        found = count_layer(NETWORKS[row["network"]][row["layer"]], MACHINES["16x32@192"], int(row["batch"]))
+        wanted = [int(row[key]) for key in ("cycles", "stall_cycles", "dram_read_bits", "dram_write_bits")]
+        assert [found.cycles, found.stall_cycles, found.dram_read_bits, found.dram_write_bits] == wanted, row
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_totals_of_the_configurations(name: str) -> None:
+    found = [sum(count_layer(s, MACHINES[name]).cycles for s in layers.values()) for layers in NETWORKS.values()]
+    assert tuple(found) == TOTALS[name]
+
+
+def test_headline_speedup_over_eyeriss() -> None:
+    totals = dict(zip(NETWORKS, TOTALS["16x32@192"], strict=True))
+    gains = [EYERISS_CYCLES[name] / totals[name] for name in NETWORKS]
+    assert exp(sum(map(log, gains)) / len(gains)) == pytest.approx(3.925, abs=5e-4)
+    assert exp(sum(map(log, ENERGY_GAINS.values())) / len(ENERGY_GAINS)) == pytest.approx(5.121, abs=5e-3)
+
+
+def test_a_layer_that_fits_no_buffer() -> None:
+    wide = Shape(kernel=65, out=1, stride=1, in_channels=1, out_channels=1, a_bits=8, w_bits=8)
+    with pytest.raises(ValueError, match="no tiling"):
+        count_layer(wide, Machine(ibuf_bytes=64))
