@@ -19,7 +19,7 @@ OKAY, SLVERR = 0, 2
 ACCESS = ("rw", "ro", "pulse", "constant")
 IDENTITY = 0x4857_5349
 """``HWSI`` in ASCII."""
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,9 +165,10 @@ def describe_accelerator_map() -> RegisterMap:
         Register(name="status", offset=0x0C, fields=status),
     ]
     for offset, name, meaning in (
-        (0x10, "program_address_low", "byte address of the first instruction word, low half"),
+        (0x10, "program_address_low", "byte address of the first word, the header: a multiple of 64; low half"),
         (0x14, "program_address_high", "high half"),
-        (0x18, "program_length", "instructions"),
+        (0x18, "parameter_words", "words of 512 bits before the first instruction: header and channels"),
+        (0x1C, "program_words", "words behind them: instructions and their descriptors"),
     ):
         one = RegisterField(name=name, access="rw", meaning=meaning)
         registers.append(Register(name=name, offset=offset, fields=(one,)))

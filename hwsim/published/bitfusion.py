@@ -2,17 +2,19 @@
 
 Source: Sharma et al., Bit Fusion (ISCA 2018), and the simulator released with it (hsharma35/bitfusion: ``accelerator.py``,
 ``optimizer.py``, no licence: restated here from its equations, checked against the results that it ships). An array of N x M fusion
-units, each of sixteen 2-bit bricks, multiplies ``floor(16 / ...)`` pairs a cycle: at p_max bits one, at less bits
-``floor(p_max / a) floor(p_max / w)``, bits below p_min counted as p_min.
+units, each of sixteen 2-bit bricks: a unit multiplies ``pf = floor(p_max / a) floor(p_max / w)`` pairs a cycle, bits below p_min
+counted as p_min.
 
 For a tile of b images, ow x oh pixels, ic and oc channels::
 
     compute = b ow oh kh kw ceil(oc / M) ceil(ic / (N pf))      first layer: b ow oh ceil(oc / M) ceil(ic k^2 / (N pf))
-    weights = ceil(k^2 ic / (N pf)) N pf oc w    inputs = ((ow - 1) S + K)((oh - 1) S + K) ic b a    outputs = ow oh ceil(oc / M) M b 32
+    weights = ceil(k^2 ic / (N pf)) N pf oc w
+    inputs  = ((ow - 1) S + K)((oh - 1) S + K) ic b a           first layer: ow oh k^2 ic b a
+    outputs = ow oh ceil(oc / M) M b 32
 
 each of which has to fit half its buffer. A tensor is moved once for every step of the loops around it, but for loops, from the
-innermost out, that it does not depend on, or with which it still fits its half. First tiles in and last outputs out are latency, all
-other traffic hides behind compute where it can. All 120 orders, power-of-two tiles; fewest cycles, then least energy.
+innermost out, that it does not depend on, or with which it still fits its half. First tiles in and last outputs out are latency,
+all other traffic hides behind compute where it can. All 120 orders, power-of-two tiles; fewest cycles, then least energy.
 
 Outputs are read as well as written for every tile, and count as DRAM reads: as released.
 """

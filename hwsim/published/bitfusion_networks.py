@@ -18,7 +18,7 @@ def _fc(inputs: int, outputs: int, a: int, w: int) -> Shape:
 
 
 def _alexnet() -> dict[str, Shape]:
-    layers = {}
+    layers: dict[str, Shape] = {}
     for tower in "ab":
         layers |= {
             f"conv1_{tower}": _conv(11, 55, 3, 96, 8, 8, 4, True), f"conv2_{tower}": _conv(5, 27, 96, 256, 4, 4),
@@ -41,7 +41,7 @@ def _qnn(widths: tuple[int, int, int], first: tuple[int, int], bits: int) -> dic
 
 
 def _vgg7() -> dict[str, Shape]:
-    layers = {}
+    layers: dict[str, Shape] = {}
     for tower in "ab":
         layers |= {
             f"conv1_{tower}": _conv(3, 32, 3, 128, 2, 2, 1, True), f"conv2_{tower}": _conv(3, 16, 128, 256, 2, 2),
