@@ -123,7 +123,7 @@ def list_visits(datapath, arch, mapping: Mapping, bases: list[int], out_base: in
                 units = input_units(layer, shape, bits, base, align, n, ch, p, q)
                 visit.moves.append(Move("LOAD_I", units, len(units) * align))
         outputs = list(product(n, groups[g], filters[k], p, q))
-        psum_bits = round_up(len(outputs) * arch.shell.psum_bits, align)
+        psum_bits = round_up(count_slots(arch, layer, n, groups[g], filters[k], p, q) * arch.shell.psum_bits, align)
         if before is None or before[:3] != (g, m, k):
             returns = first_visit[g, m, k] < i
             if interrupted:
@@ -141,6 +141,36 @@ def list_visits(datapath, arch, mapping: Mapping, bases: list[int], out_base: in
                 visit.moves.append(Move("SPILL", bits=psum_bits))
         visits.append(visit)
     return visits
+
+
+def place_psums(arch, layer: Layer, n: range, g: range, k: range, p: range, q: range) -> list[tuple[int, int]]:
+    """List word and column of every accumulator of a tile, in the order n, g, k, p, q: blocks of columns are filled in turn.
+
+    A block of a group holds as many filters (``is``: pixels) as there are columns; its words hold one pixel (``is``: one filter)
+    each. Results of the vector unit follow one another in the words.
+    """
+    elements = list(product(range(len(n)), range(len(g)), range(len(k)), range(len(p)), range(len(q))))
+    if layer.kind != "mac":
+        return [(i, 0) for i in range(len(elements))]
+    pixels = {pixel: i for i, pixel in enumerate(product(range(len(n)), range(len(p)), range(len(q))))}
+    words: dict = {}
+    across_all, along_all = (len(pixels), len(k)) if arch.dataflow == "is" else (len(k), len(pixels))
+    for gg in range(len(g)):
+        for first in range(0, across_all, arch.cols):
+            for along in range(along_all):
+                words[gg, first, along] = len(words)
+    found = []
+    for nn, gg, kk, pp, qq in elements:
+        pixel = pixels[nn, pp, qq]
+        across, along = (pixel, kk) if arch.dataflow == "is" else (kk, pixel)
+        found.append((words[gg, across - across % arch.cols, along], across % arch.cols))
+    return found
+
+
+def count_slots(arch, layer: Layer, *ranges: range) -> int:
+    """Count the accumulators of the words of ``obuf`` that a tile uses, all columns of each."""
+    words = {word for word, _ in place_psums(arch, layer, *ranges)}
+    return len(words) * (arch.cols if layer.kind == "mac" else 1)
 
 
 def weight_addresses(layer: Layer, mapping: Mapping, w_bits: int, align: int) -> dict:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwsim.core.bits import Bits, bits_to_integers, integers_to_bits
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping
+from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.policy import LayerFormat
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEPTH = 6
 """Tile dimensions."""
+VECTOR_PIPELINE_CYCLES = 8
+"""Cycles behind an EXEC of the vector unit until its last results stand in ``obuf``: the stages of `accel_rtl`'s vector unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +183,21 @@ class Datapath(ABC):
         """Return the stored bits of all weights of the layer."""
         return self.layer.weights * self.workload.fmt.w_bits
 
+    def psum_slots(self, size: Int64) -> Int64:
+        """Return how many accumulators of ``obuf`` tiles of ``size[tiles, 6]`` take, unused ones of their words included.
+
+        This is what a spill moves and what has to fit a bank. One for each element by default.
+        """
+        return np.asarray(size[:, N] * size[:, G] * size[:, K] * size[:, P] * size[:, Q], np.int64)
+
+    def psum_places(self, size: Int64) -> Int64:
+        """Return which accumulator of the bank each element of a tile of ``size[6]`` takes, int64 [elements].
+
+        Elements are in the order n, g, k, p, q; accumulators in that of the words of ``obuf``, column 0 first. All places differ
+        and are less than `psum_slots`. One behind the other by default.
+        """
+        return np.arange(int(size[N] * size[G] * size[K] * size[P] * size[Q]), dtype=np.int64)
+
     def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
         """Return the stored bits of one weight tile, as many as `weight_tile_bits` says.
 
@@ -252,6 +269,7 @@ class VectorDatapath(Datapath):
 
     Work per output element: one step for ``add``, ``mul``, ``activation`` (a look-up) and ``scale``; R*S for a pooling; three
     passes for ``softmax`` (maximum, exponential and sum, division) and ``size + 2`` for ``lrn`` (unverified: no RTL of these two).
+    Results stand in ``obuf`` ``VECTOR_PIPELINE_CYCLES`` later, one behind the other in the order n, g, k, p, q.
     """
 
     def __init__(self, workload: Workload, lanes: int) -> None:
@@ -270,11 +288,11 @@ class VectorDatapath(Datapath):
         return max(1, len(self.layer.inputs) - 1)
 
     def exec_times(self, boxes: Boxes) -> ExecTimes:
-        """Return the times of tiles: elements times work over lanes, rounded up."""
+        """Return the times of tiles: elements times work over lanes, rounded up; the unit's pipeline behind them."""
         size = boxes.size
         elements = size[:, 0] * size[:, 1] * size[:, 4] * size[:, 5]
-        zero = np.zeros(len(boxes), np.int64)
-        return ExecTimes(-(-elements * self.work_per_element() // self.lanes), zero, zero)
+        zero, tail = np.zeros(len(boxes), np.int64), np.full(len(boxes), VECTOR_PIPELINE_CYCLES, np.int64)
+        return ExecTimes(-(-elements * self.work_per_element() // self.lanes), zero, tail)
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return the sums over all tiles."""

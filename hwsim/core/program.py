@@ -20,7 +20,7 @@ semaphore       given by     meaning                                     tokens 
 ==============  ===========  ==========================================  ==============
 
 Banks of each buffer are used in turn. Tensors lie in memory channel-major (``[N, channel, row, column]``). A row longer than half
-an alignment unit (a beat of the memory's port by default) takes whole units; of shorter rows, padded to bytes, as many
+an alignment unit (`Memory.align_bits`) takes whole units; of shorter rows, padded to bytes, as many
 share a unit as fit, and they move together; a plane starts a unit. A tensor of one pixel is one row of its channels. A segment of
 a row moves in the units it touches. Weights lie tile by tile in the order of the tiles, each tile one run of whole units.
 """
@@ -41,6 +41,14 @@ LOAD, EXEC, STORE, LOAD_SECOND = range(4)
 OPCODES = ("LOAD_W", "LOAD_I", "LOAD_P", "EXEC", "STORE", "SPILL")
 LOAD_W, LOAD_I, LOAD_P, EXECUTE, STORE_O, SPILL = range(6)
 
+STORE_PIPELINE_CYCLES = 12
+"""Cycles from the start of a STORE to its request to the memory, besides one for each ``store_lanes`` accumulators: reading
+``obuf``, requantizing, packing (the stages of `accel_rtl`'s store unit)."""
+SPILL_PIPELINE_CYCLES = 4
+"""Cycles from the start of a SPILL, which is not staged, to its request to the memory."""
+WRITE_LATENCY_CYCLES = 5
+"""Cycles from a request of the store unit to its first beat on a free port of flat memory."""
+
 INSTRUCTION = np.dtype(
     [
         ("queue", "u1"),  # index into QUEUES
@@ -52,7 +60,10 @@ INSTRUCTION = np.dtype(
         ("wait", "u2"),  # bit mask over SEMAPHORES
         ("signal", "u2"),  # bit mask over SEMAPHORES
         ("tile", "i4"),  # index of the tile (EXEC), row-major over the tile counts along N G K C P Q; -1 elsewhere
-        ("cycles", "i8"),  # EXEC: cycles that the engine is busy; STORE: least cycles that requantization takes
+        (
+            "cycles",
+            "i8",
+        ),  # EXEC: cycles that the engine is busy; STORE, SPILL: from the start to the request to the memory
         ("fill", "i8"),  # EXEC: of these, cycles of fill
         ("tail", "i8"),  # EXEC: cycles behind the end until the results stand in obuf (the engine is free again)
         ("bits", "i8"),  # bits moved between memory and buffer, alignment included

@@ -8,11 +8,11 @@ LOAD_I     the same for ``ibuf``. The operands of a tile make a set, one LOAD_I 
            first of a set empties the bank, the others append
 LOAD_P     the bits of its run become the content of bank ``bank`` of ``obuf``; without bits it only sets the bank aside
 EXEC       adds its tile's products, from the bits in its banks of ``wbuf`` and ``ibuf``, to the accumulators in its bank
-           of ``obuf``; the first tile along C writes them instead. Accumulators stand in the order n, g, k, p, q of the
-           tile, ``psum_bits`` each, two's complement. The bank remembers the tile
+           of ``obuf``; the first tile along C writes them instead. Accumulators stand where `Datapath.psum_places` says,
+           ``psum_bits`` each, two's complement; places between them are zero. The bank remembers the tile
 STORE      requantizes the accumulators of the bank's tile and writes the tile's elements. Other bits of its alignment units
            (neighbouring tiles, padding) keep their value: writes are masked, by the bit where elements end inside a byte
-SPILL      writes the accumulators as they are, filled with zero bits to whole alignment units
+SPILL      writes the accumulators as they stand, unused places too, filled with zero bits to whole alignment units
 =========  ===========================================================================================================
 
 Order
@@ -209,10 +209,10 @@ class _Machine:
         bank = banks["obuf"]
         total = self.added.pop(i)
         if self.boxes.lo[tile, C] > 0:
-            total = total + bits_to_integers(bank.bits[: total.size * width].reshape(-1, width), True)
+            total = total + self._gather(bank.bits, tile)
         if total.size and not -(1 << (width - 1)) <= int(total.min()) <= int(total.max()) < 1 << (width - 1):
             raise HwsimError(f"layer {self.datapath.layer.name}: a partial sum does not fit {width} bits")
-        bank.bits = integers_to_bits(total, width).ravel()
+        bank.bits = self._spread(total, tile)
         self._check_room(i, "obuf", bank.bits.size)
         bank.writer, bank.tile = i, tile
 
@@ -237,7 +237,11 @@ class _Machine:
             return
         lo, hi = self.boxes.lo[bank.tile], self.boxes.hi[bank.tile]
         stream = self.memory[where]
-        values = self._requantize(bits_to_integers(psums.reshape(-1, self.arch.shell.psum_bits), True), lo, hi)
+        if stream.size > self.arch.shell.staging_bits:
+            raise self._hazard(
+                i, f"it moves {stream.size} bits, the staging buffer holds {self.arch.shell.staging_bits}"
+            )
+        values = self._requantize(self._gather(psums, bank.tile), lo, hi)
         write_slab(cut_output(self.datapath, lo, hi, self.align), values, stream)
         self.memory[where] = stream
 
@@ -251,6 +255,19 @@ class _Machine:
         if params.table is not None:
             stored = params.table[stored - params.requant.low]
         return np.clip(stored, *params.clamp)
+
+    def _spread(self, psums: Int64, tile: int) -> Bits:
+        """Return a bank's bits from the accumulators of a tile in the order n, g, k, p, q."""
+        size = self.boxes.size[tile]
+        slots = np.zeros(int(self.datapath.psum_slots(size[None])[0]), np.int64)
+        slots[self.datapath.psum_places(size)] = psums
+        return integers_to_bits(slots, self.arch.shell.psum_bits).ravel()
+
+    def _gather(self, bits: Bits, tile: int) -> Int64:
+        """Return the accumulators of a tile in the order n, g, k, p, q from a bank's bits."""
+        size, width = self.boxes.size[tile], self.arch.shell.psum_bits
+        slots = bits[: int(self.datapath.psum_slots(size[None])[0]) * width].reshape(-1, width)
+        return np.asarray(bits_to_integers(slots, True)[self.datapath.psum_places(size)], np.int64)
 
     def _exec_banks(self, i: int) -> dict[str, Bank]:
         return {name: self.banks[name][bank] for name, bank in list_exec_banks(self.table[i]).items()}

@@ -122,6 +122,7 @@ def lower(
     busy: np.ndarray,
     fill: np.ndarray,
     tail: np.ndarray,
+    slots: np.ndarray,
     scalars: np.ndarray,
     table: np.ndarray,
 ) -> int:
@@ -145,12 +146,16 @@ def lower(
         Moved bits and address of each weight tile, row-major over G K C.
     busy, fill, tail : int64 [tiles]
         Exec times, row-major over N G K C P Q.
-    scalars : int64 [5]
-        align_bits, psum_bits, store_lanes, 1 for a second load queue, base of the partial sums.
+    slots : int64 [tiles]
+        Accumulators of ``obuf`` that a tile takes, in the same order.
+    scalars : int64 [7]
+        align_bits, psum_bits, store_lanes, 1 for a second load queue, base of the partial sums, cycles of the store unit's
+        pipeline for a store and for a spill.
     table : INSTRUCTION records, filled
         At least tiles * (5 + operands).
     """
     align, psum_bits, store_lanes, second, psum_base = scalars[0], scalars[1], scalars[2], scalars[3], scalars[4]
+    store_pipeline, spill_pipeline = scalars[5], scalars[6]
     n_n = -(-dims[0] // tile[0])
     n_g = -(-dims[1] // tile[1])
     n_k = -(-dims[2] // tile[2])
@@ -174,8 +179,9 @@ def lower(
     count = 0
     last_w, last_i, last_o = -1, -1, -1
     bank_w, bank_i, bank_o = 1, 1, 1
-    max_psum = tile[0] * tile[1] * tile[2] * tile[4] * tile[5] * psum_bits
-    max_psum = -(-max_psum // align) * align
+    max_psum = 0
+    for at in range(slots.shape[0]):
+        max_psum = max(max_psum, -(-slots[at] * psum_bits // align) * align)
     for step in range(total):
         rest = step
         index[order[2]] = rest % l2
@@ -244,7 +250,8 @@ def lower(
         if next_i != i_id:
             signal |= 8
         elements = (n1 - n0) * (g1 - g0) * (k1 - k0) * (p1 - p0) * (q1 - q0)
-        psum_moved = -(-elements * psum_bits // align) * align
+        t = ((((n * n_g + g) * n_k + k) * n_c + c) * n_p + p) * n_q + q
+        psum_moved = -(-slots[t] * psum_bits // align) * align
         if o_id != last_o:
             bank_o = 1 - bank_o
             if spills == 1:
@@ -258,7 +265,6 @@ def lower(
         ends = next_o != o_id
         if ends:
             signal |= 64
-        t = ((((n * n_g + g) * n_k + k) * n_c + c) * n_p + p) * n_q + q
         clear(table, count, 1, 3, bank_w | bank_i << 1 | bank_o << 2, wait, signal)
         table[count]["tile"] = t
         table[count]["cycles"] = busy[t]
@@ -269,11 +275,12 @@ def lower(
             clear(table, count, 2, 4, bank_o, 64, 32)
             ch0 = g0 * dims[2] + k0
             describe(table, count, out, out[4], out[5], align, n0, n1, ch0, ch0 + (g1 - g0) * (k1 - k0), p0, p1, q0, q1)
-            table[count]["cycles"] = -(-elements // store_lanes)
+            table[count]["cycles"] = -(-elements // store_lanes) + store_pipeline
             count += 1
         elif ends:
             clear(table, count, 2, 5, bank_o, 64, 32 | 128)
             set_run(table, count, psum_base + o_id * max_psum, psum_moved)
+            table[count]["cycles"] = spill_pipeline
             count += 1
         last_w, last_i, last_o = w_id, i_id, o_id
     return count

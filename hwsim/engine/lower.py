@@ -12,7 +12,7 @@ from hwsim.core.datapath import Datapath
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, list_boxes
-from hwsim.core.program import INSTRUCTION, Program
+from hwsim.core.program import INSTRUCTION, SPILL_PIPELINE_CYCLES, STORE_PIPELINE_CYCLES, Program
 from hwsim.engine.kernel_lower import lower as lower_kernel
 from hwsim.engine.kernel_lower import rows_per_unit
 
@@ -61,7 +61,18 @@ def prepare_lowering(datapath: Datapath, arch: Arch) -> Lowering:
         ),
         np.array(operands, np.int64),
         np.array(out, np.int64),
-        np.array((align, arch.shell.psum_bits, arch.shell.store_lanes, second, base), np.int64),
+        np.array(
+            (
+                align,
+                arch.shell.psum_bits,
+                arch.shell.store_lanes,
+                second,
+                base,
+                STORE_PIPELINE_CYCLES,
+                SPILL_PIPELINE_CYCLES,
+            ),
+            np.int64,
+        ),
     )
 
 
@@ -69,7 +80,7 @@ def lower_table(datapath: Datapath, mapping: Mapping, ready: Lowering) -> npt.ND
     """Return the instruction table of a layer under a mapping, a structured array of dtype ``INSTRUCTION``."""
     layer = datapath.layer
     boxes = list_boxes(layer, mapping.tile)
-    times = datapath.exec_times(boxes)
+    times, slots = datapath.exec_times(boxes), datapath.psum_slots(boxes.size)
     align = int(ready.scalars[0])
     w_bits = _round_up_array(datapath.weight_tile_bits(list_weight_boxes(layer, mapping.tile)), align)
     w_address = np.cumsum(w_bits) - w_bits
@@ -79,7 +90,7 @@ def lower_table(datapath: Datapath, mapping: Mapping, ready: Lowering) -> npt.ND
     order = np.array(["MKC".index(loop) for loop in mapping.order], np.int64)
     count = lower_kernel(
         ready.dims, ready.window, np.array(mapping.tile, np.int64), order, ready.operands, ready.out,
-        w_bits, w_address, times.busy, times.fill, times.tail, ready.scalars, table,
+        w_bits, w_address, times.busy, times.fill, times.tail, slots, ready.scalars, table,
     )  # fmt: skip
     return table[:count]
 

@@ -10,10 +10,10 @@ from hwsim.archs.systolic.spec import PRESETS
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Mapping, list_boxes
-from hwsim.core.program import OPCODES, QUEUES
+from hwsim.core.program import OPCODES, QUEUES, SPILL_PIPELINE_CYCLES, STORE_PIPELINE_CYCLES
 from hwsim.engine.lower import PAGE_BITS, lower, prepare_lowering, stored_bits
 from tests.naive_cases import cases, workload_of
-from tests.naive_lower import decode_units, list_visits, round_up
+from tests.naive_lower import count_slots, decode_units, list_visits, place_psums, round_up
 
 
 def lower_both(datapath, arch, mapping: Mapping):
@@ -125,6 +125,38 @@ def test_banks_alternate_and_queues_follow_the_memory_channels(case):
             outputs = o
         if op in ("STORE", "SPILL"):
             assert record["bank"] == outputs
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(cases())
+def test_accumulators_stand_in_whole_words_of_all_columns(case):
+    datapath, arch, mapping = case
+    columns = arch.cols if datapath.layer.kind == "mac" else 1
+    boxes = list_boxes(datapath.layer, mapping.tile)
+    slots = datapath.psum_slots(boxes.size)
+    for i in {0, len(boxes) - 1}:
+        ranges = [range(int(boxes.lo[i, d]), int(boxes.hi[i, d])) for d in (0, 1, 2, 4, 5)]
+        places = place_psums(arch, datapath.layer, *ranges)
+        assert datapath.psum_places(boxes.size[i]).tolist() == [word * columns + column for word, column in places]
+        assert slots[i] == count_slots(arch, datapath.layer, *ranges)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(cases())
+def test_a_store_asks_behind_its_elements_and_the_pipeline_a_spill_behind_the_pipeline_alone(case):
+    datapath, arch, mapping = case
+    table, _, _ = lower_both(datapath, arch, mapping)
+    sizes = list_boxes(datapath.layer, mapping.tile).size
+    tile = -1
+    for record in table:
+        if OPCODES[record["op"]] == "EXEC":
+            tile = int(record["tile"])
+        elif OPCODES[record["op"]] == "STORE":
+            n, g, k, _, p, q = sizes[tile].tolist()
+            passes = len(range(0, n * g * k * p * q, arch.shell.store_lanes))
+            assert record["cycles"] == passes + STORE_PIPELINE_CYCLES
+        elif OPCODES[record["op"]] == "SPILL":
+            assert record["cycles"] == SPILL_PIPELINE_CYCLES
 
 
 def test_several_groups_without_all_of_their_channels_are_refused():

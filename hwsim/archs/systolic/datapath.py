@@ -102,6 +102,23 @@ class SystolicDatapath(Datapath):
         fill = np.full(len(boxes), self._fold_skew(), np.int64)
         return ExecTimes((folds - 1) * np.maximum(stream, self.arch.rows) + stream + fill, fill, tail)
 
+    def psum_slots(self, size: Int64) -> Int64:
+        """Return the accumulators of whole words of all columns: columns stand for filters, or for pixels (``is``)."""
+        cols, pixels = self.arch.cols, size[:, N] * size[:, P] * size[:, Q]
+        across, along = (pixels, size[:, K]) if self.arch.dataflow == "is" else (size[:, K], pixels)
+        return np.asarray(size[:, G] * -(-across // cols) * cols * along, np.int64)
+
+    def psum_places(self, size: Int64) -> Int64:
+        """Return where elements n, g, k, p, q stand: by group, block of columns, and what runs along it (pixels, or filters)."""
+        cols = self.arch.cols
+        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
+        pixel, pixels = (n * size[P] + p) * size[Q] + q, size[N] * size[P] * size[Q]
+        across, along, extents = (
+            (pixel, k, (pixels, size[K])) if self.arch.dataflow == "is" else (k, pixel, (size[K], pixels))
+        )
+        word = (g * -(-extents[0] // cols) + across // cols) * extents[1] + along
+        return np.asarray(word * cols + across % cols, np.int64)
+
     def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
         """Return the stored bits of one weight tile, in the order in which the array takes it (see the module)."""
         bits = super().pack_weights(weight, lo, hi).reshape(-1, self.workload.fmt.w_bits)
