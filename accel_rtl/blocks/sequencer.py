@@ -20,10 +20,12 @@ from hwsim.core.errors import SpecError
 from hwsim.core.program import EXEC, SPILLED
 
 UNITS = ("load", "exec", "store")
-UNIT_SIGNATURE = wiring.Signature(
-    {"instruction": Out(describe_layout()), "start": Out(1), "done": In(1), "taken": Out(1), "finish": Out(1)}
-)
-"""Between control and unit: the instruction stands from ``taken`` to ``finish``."""
+
+
+def describe_unit(extra_bits: int = 0) -> wiring.Signature:
+    """Return the ports between control and unit: instruction and ``extra`` (its descriptor) stand from ``taken`` to ``finish``."""
+    members = {"instruction": Out(describe_layout()), "start": Out(1), "done": In(1), "taken": Out(1), "finish": Out(1)}
+    return wiring.Signature(members | ({"extra": Out(extra_bits)} if extra_bits else {}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +33,14 @@ class Sequencer:
     """Runs Programs on three units, in the cycles of `hwsim.engine.kernel_shell`, which is its exact model.
 
     Ports
-        ``begin`` in: pulse; a Program of ``length`` [32] instructions begins (ignored while ``busy``). ``fetch``: stream of
-        instruction words. ``load``, ``exec``, ``store``: see ``UNIT_SIGNATURE``; ``start`` and ``done`` as in `UnitControl`.
+        ``begin`` in: pulse; a Program of ``length`` [32] words begins (ignored while ``busy``). ``fetch``: stream of its
+        words; ``prefetched`` as in `Dispatch`. ``load``, ``exec``, ``store``: see `describe_unit`; ``start`` and ``done`` as in
+        `UnitControl`.
         ``busy`` out: from the cycle behind ``begin`` to the one of ``finished``. ``running`` out: of these, from cycle 0 of the
         Program to its last. ``finished`` out: pulse in the cycle behind the last one. ``error`` out: a semaphore over- or
         underflowed, or a word is illegal. ``counts`` out: a struct of ``COUNTERS``, complete in the cycle behind ``finished``.
     Latency
-        Between two Programs: the queues are primed anew (3 cycles and one for each word, at most 3 * ``places``).
+        Between two Programs: the queues are primed anew (3 cycles and one for each word that they hold).
     Reset
         Idle, initial tokens, counters zero. Stall: see the parts.
 
@@ -45,8 +48,8 @@ class Sequencer:
     ----------
     issue_cycles, most_tail_cycles, least_work_cycles : int
         See `UnitControl`; the latter two are of the exec unit.
-    places : int
-        Depth of each queue.
+    dispatch : Dispatch
+        The queues.
     counter_bits : int
         Width of the counters.
     """
@@ -54,7 +57,7 @@ class Sequencer:
     issue_cycles: int = 2
     most_tail_cycles: int = 0
     least_work_cycles: int = 0
-    places: int = 8
+    dispatch: Dispatch = Dispatch()
     counter_bits: int = 48
 
     def check_table(self, table: npt.NDArray[np.void]) -> None:
@@ -89,7 +92,8 @@ class SequencerComponent(wiring.Component):
                 "begin": In(1),
                 "length": In(32),
                 "fetch": In(stream.Signature(describe_layout())),
-                **{name: Out(UNIT_SIGNATURE) for name in UNITS},
+                "prefetched": In(1, init=1),
+                **{name: Out(describe_unit(spec.dispatch.extra_bits(q))) for q, name in enumerate(UNITS)},
                 "busy": Out(1),
                 "running": Out(1),
                 "finished": Out(1),
@@ -101,7 +105,7 @@ class SequencerComponent(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         spec = self.spec
-        m.submodules.dispatch = dispatch = Dispatch(places=spec.places).create()
+        m.submodules.dispatch = dispatch = spec.dispatch.create()
         m.submodules.semaphores = semaphores = Semaphores().create()
         m.submodules.counters = counters = Counters(width_bits=spec.counter_bits).create()
         controls = []
@@ -122,6 +126,8 @@ class SequencerComponent(wiring.Component):
                 unit.taken.eq(control.taken),
                 unit.finish.eq(control.finish),
             ]
+            if spec.dispatch.extra_bits(q):
+                m.d.comb += unit.extra.eq(getattr(dispatch, f"extra_{q}"))
             controls.append(control)
         connect(m, flipped(self.fetch), dispatch.i)
         begins, ends = Signal(), Signal()
@@ -129,6 +135,7 @@ class SequencerComponent(wiring.Component):
             begins.eq(self.begin & ~self.busy),
             dispatch.clear.eq(begins),
             dispatch.length.eq(self.length),
+            dispatch.prefetched.eq(self.prefetched),
             semaphores.clear.eq(begins),
             semaphores.take.eq(controls[0].take | controls[1].take | controls[2].take),
             semaphores.give.eq(controls[0].give | controls[1].give | controls[2].give),
