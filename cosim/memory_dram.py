@@ -3,7 +3,8 @@
 What happens when, in accelerator cycles (a memory clock is ``denominator / numerator`` of one)
 ------------------------------------------------------------------------------------------------
 * A burst of the part is offered from the cycle on behind the one in which its address was taken on AR, or its last beat on W: in
-  order, one per memory clock and direction, as long as the controller has a place.
+  order, in each memory clock as many of a direction as the part has channels, as long as the controller has a place.
+* Where the first in order finds no place, the rest wait; it is offered again in the clock behind the controller's next step.
 * Data of a burst of the part can be on R from the cycle in which it is read on; R keeps the order of the addresses, a beat a
   cycle.
 * B of a bufferable burst can come from the cycle in which the last of its bursts was accepted on, that of others when it is
@@ -41,7 +42,13 @@ class _Client:
 
     waiting: deque[_Burst] = field(default_factory=deque)
     next_offer: int = 0
+    offered: int = 0  # in the clock ``next_offer``
     blocked: bool = False
+
+    def delay(self, clock: int) -> None:
+        """Offer nothing before ``clock``."""
+        if clock > self.next_offer:
+            self.next_offer, self.offered = clock, 0
 
 
 class Controller:
@@ -57,7 +64,7 @@ class Controller:
 
     def __init__(self, part: str, ratio: Fraction) -> None:
         self.ratio = ratio
-        self.burst_bytes = find_part(part).burst_bytes
+        self.burst_bytes, self.width = find_part(part).burst_bytes, find_part(part).channels
         self.state: DramState = new_state(find_part(part))
         self.clients = (_Client(), _Client())
         self.under_way: dict[int, _Burst] = {}
@@ -115,6 +122,7 @@ class Controller:
     def _offer(self, direction: int, clock: int) -> None:
         client, (v, chan, bank, queue) = self.clients[direction], self.state
         burst = client.waiting[0]
+        client.delay(clock)
         if not kernels.dram_accepts(v, chan, burst.address, direction):
             client.blocked = True
             return
@@ -122,14 +130,17 @@ class Controller:
         kernels.dram_enqueue(v, chan, bank, queue, clock, burst.address, direction, self.count)
         self.under_way[self.count] = burst
         self.count += 1
-        burst.accepted = client.next_offer = clock + 1
+        burst.accepted = clock + 1
+        client.offered += 1
+        if client.offered == self.width:
+            client.delay(clock + 1)
 
     def _decide(self, clock: int) -> None:
         tag, finished = kernels.dram_issue(*self.state)
         for client in self.clients:
             if client.blocked:
                 client.blocked = False
-                client.next_offer = max(client.next_offer, clock + 1)
+                client.delay(clock + 1)
         if tag >= 0:
             self.under_way.pop(int(tag)).finished = int(finished)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from hwsim.core.program import INITIAL_TOKENS, LOAD_I, LOAD_W, QUEUES, SEMAPHORES
+from hwsim.core.program import INITIAL_TOKENS, LOAD_I, LOAD_W, QUEUES, SEMAPHORES, WRITE_LATENCY_CYCLES
 from hwsim.core.stats import STALLS
 
 ORDER = ("load", "exec", "store", "load_w")
@@ -30,10 +30,11 @@ class Unit:
 
 @dataclass
 class Transfer:
-    """Beats of an instruction still to move, from cycle ``asks`` on."""
+    """Beats of an instruction still to move: it asks for its port in cycle ``asks``, they may move from ``from_cycle`` on."""
 
     index: int
     asks: int
+    from_cycle: int
     beats: int
 
 
@@ -47,6 +48,7 @@ class Machine:
     units: dict[str, Unit]
     tokens: dict[str, int]
     ports: tuple[deque[Transfer], ...]
+    asking: list[Transfer] = field(default_factory=list)
     coming: list[int] = field(default_factory=list)
     last_result: int = -1
     waited: int = 0
@@ -73,7 +75,7 @@ def run_naive(table, memory, issue_cycles: int, limit: int = 50_000) -> Machine:
             account_cycle(m, t)
             move_beats(m, t)
             t += 1
-    exec_end = max(m.end[i] for i, queue in enumerate(queue_of) if queue == "exec")
+    exec_end = max((m.end[i] for i, queue in enumerate(queue_of) if queue == "exec"), default=0)
     m.cycles = max(t, m.last_result)
     m.account["drain"] = m.last_result - exec_end
     m.account["memory"] += m.cycles - m.last_result
@@ -123,9 +125,10 @@ def start_one(m: Machine, t: int) -> bool:
         elif rec["bits"] == 0:
             unit.ends = m.start[i] + (int(rec["cycles"]) if name == "store" else 0)
         else:
-            asks = m.start[i] + (0 if name == "store" else m.memory.latency_cycles)
+            asks = m.start[i] + (int(rec["cycles"]) if name == "store" else 0)
+            latency = WRITE_LATENCY_CYCLES if name == "store" else m.memory.latency_cycles
             beats = -(-int(rec["bits"]) // m.memory.bits_per_cycle)
-            m.ports[find_port(m.memory, rec)].append(Transfer(i, asks, beats))
+            m.asking.append(Transfer(i, asks, asks + latency, beats))
         return True
     return False
 
@@ -137,17 +140,23 @@ def find_port(memory, rec) -> int:
     return {LOAD_W: 0, LOAD_I: 1}.get(int(rec["op"]), 2)
 
 
+def take_requests(m: Machine, t: int) -> list[Transfer]:
+    """Return, and forget, the transfers that ask in cycle ``t``: loads, then stores."""
+    now = [transfer for transfer in m.asking if transfer.asks == t]
+    m.asking = [transfer for transfer in m.asking if transfer.asks != t]
+    return sorted(now, key=lambda transfer: QUEUES[m.table[transfer.index]["queue"]] == "store")
+
+
 def move_beats(m: Machine, t: int) -> None:
-    """Move one beat on each port; a transfer ends behind its last beat, a store not before requantization is through."""
+    """Queue who asks now, and move one beat on each port; a transfer ends behind its last beat."""
+    for transfer in take_requests(m, t):
+        m.ports[find_port(m.memory, m.table[transfer.index])].append(transfer)
     for port in m.ports:
-        if port and port[0].asks <= t:
+        if port and port[0].from_cycle <= t:
             port[0].beats -= 1
             if port[0].beats == 0:
                 i = port.popleft().index
-                unit = next(u for u in m.units.values() if u.now == i)
-                unit.ends = t + 1
-                if unit is m.units["store"]:
-                    unit.ends = max(t + 1, m.start[i] + int(m.table[i]["cycles"]))
+                next(u for u in m.units.values() if u.now == i).ends = t + 1
 
 
 def account_cycle(m: Machine, t: int) -> None:

@@ -11,9 +11,17 @@ import numpy.typing as npt
 
 from hwsim.core.arch import Arch
 from hwsim.core.mapping import Int64
-from hwsim.core.program import INITIAL_TOKENS, Program, Timeline
+from hwsim.core.program import INITIAL_TOKENS, WRITE_LATENCY_CYCLES, Program, Timeline
 from hwsim.core.stats import STALLS
 from hwsim.engine.kernel_shell import COMPUTE, DONE, SPARE, run_shell
+
+REQUEST_CYCLES = 3
+"""From a transfer's request to its first address in front of the DRAM controller, and to its first beat of W: two registers of
+`accel_rtl.blocks.read_dma` and `write_dma`, and the cycle in which the memory takes it."""
+RETURN_CYCLES = 2
+"""From the cycle of the last beat of R, or of the last answer B, to the end: the register of both DMAs; an end is one past it."""
+AXI_BURST_BEATS, AXI_PAGE_BITS = 256, 8 * 4096
+"""Most beats of an AXI4 burst, and the boundary that none crosses (IHI 0022, section A3.4.1)."""
 
 _NO_DRAM = tuple(np.zeros(shape, np.int64) for shape in (1, (1, 1), (1, 1), (1, 1, 1, 1)))
 
@@ -52,9 +60,9 @@ def time_table(table: npt.NDArray[np.void], arch: Arch) -> tuple[Run, Timeline]:
     n = len(table)
     timeline = Timeline(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64))
     account = np.zeros(SPARE + 1, np.int64)
-    memory, (v, chan, bank, queue), refresh_at = _prepare_memory(arch)
+    memory, (v, chan, bank, queue) = describe_memory(arch), prepare_dram(arch)
     status = run_shell(
-        table, memory, np.array(INITIAL_TOKENS, np.int64), v, chan, bank, queue, refresh_at,
+        table, memory, np.array(INITIAL_TOKENS, np.int64), v, chan, bank, queue,
         timeline.ready, timeline.start, timeline.end, account,
     )  # fmt: skip
     if status != DONE:
@@ -82,23 +90,43 @@ def time_program(program: Program, arch: Arch) -> tuple[Run, Timeline]:
     return time_table(program.table, arch)
 
 
-def _prepare_memory(arch: Arch) -> tuple[Int64, tuple[Int64, ...], int]:
-    memory = arch.memory
-    split = int(memory.channels == "per-operand")
+def describe_memory(arch: Arch) -> Int64:
+    """Return what the kernel knows of the memory's port.
+
+    Returns
+    -------
+    int64 [13]
+        1 for dram; cycles from a request to its first beat, load and store (flat); bits of a beat; 1 for a port per operand;
+        issue cycles; bits of a burst of the part; memory clocks and accelerator cycles in an equal time; bursts that each
+        transfer may offer in a memory clock; binary logarithm of the beats between two boundaries that no AXI burst
+        crosses; cycles from a request to what it asks for being in front of the controller; cycles from the last beat or
+        answer to the end.
+    """
+    memory, issue = arch.memory, arch.shell.issue_cycles
+    split, port = int(memory.channels == "per-operand"), memory.bits_per_cycle
     if memory.kind == "flat":
-        head = (0, memory.latency_cycles, memory.bits_per_cycle, split, arch.shell.issue_cycles, 1, 1, 1, 1)
-        return np.array(head, np.int64), _NO_DRAM, 0
+        head = (0, memory.latency_cycles, WRITE_LATENCY_CYCLES, port, split, issue, 8, 1, 1, 1, 0, 0, 0)
+        return np.array(head, np.int64)
     from hwsim.core.dram_parts import find_part
-    from hwsim.engine import kernel_dram
-    from hwsim.engine.dram import new_state
 
     part = find_part(memory.part)
     ratio = clock_ratio(part.tck_ps, arch.clock_hz)
+    block = min(AXI_BURST_BEATS, max(1, AXI_PAGE_BITS // port)).bit_length() - 1
     head = (
-        1, 0, memory.bits_per_cycle, split, arch.shell.issue_cycles,
-        part.burst_bytes * 8, ratio.numerator, ratio.denominator, part.channels,
+        1, 0, 0, port, split, issue, part.burst_bytes * 8, ratio.numerator, ratio.denominator, part.channels,
+        block, REQUEST_CYCLES, RETURN_CYCLES,
     )  # fmt: skip
-    return np.array(head, np.int64), tuple(new_state(part)), kernel_dram.REFRESH_CYCLES
+    return np.array(head, np.int64)
+
+
+def prepare_dram(arch: Arch) -> tuple[Int64, ...]:
+    """Return the state of an idle DRAM, or arrays that stand for it with flat memory."""
+    if arch.memory.kind == "flat":
+        return _NO_DRAM
+    from hwsim.core.dram_parts import find_part
+    from hwsim.engine.dram import new_state
+
+    return tuple(new_state(find_part(arch.memory.part)))
 
 
 @cache

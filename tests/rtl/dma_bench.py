@@ -14,7 +14,7 @@ from amaranth.sim import Simulator
 from accel_rtl.blocks.read_dma import ReadDma
 from accel_rtl.blocks.run_walker import RunWalker
 from accel_rtl.blocks.scratchpad import Scratchpad
-from accel_rtl.blocks.write_dma import LEAST_STORE_CYCLES, WriteDma
+from accel_rtl.blocks.write_dma import WriteDma
 from cosim.memory_model import AxiMemory, Master, Request, WriteBeat
 from hwsim.core.mapping import list_boxes
 from hwsim.core.program import (
@@ -33,7 +33,7 @@ from hwsim.engine.execute import execute_program
 from hwsim.engine.execute_tile import cut_output
 from hwsim.engine.image import build_image, list_run_bits, write_slab
 from tests.execute_cases import lower_case, stored_weight
-from tests.naive_shell import ORDER, Machine, Unit, end_one, move_beats, start_one
+from tests.naive_shell import ORDER, Machine, Unit, end_one, start_one, take_requests
 
 BUFFERS = {LOAD_W: "wbuf", LOAD_I: "ibuf", LOAD_P: "obuf"}
 
@@ -146,29 +146,6 @@ class _Flat:
     bits_per_cycle: int = 1
 
 
-def time_naively(table, memory, issue: int, store_cycles: int, limit: int = 50_000) -> Machine:
-    """Run the naive shell with a store's beats ``store_cycles`` later than it has them."""
-    m = control(table, issue)
-    m.memory = memory
-    seen = set()
-    t = 0
-    while len(m.end) < len(table):
-        assert t < limit
-        while end_one(m, t) or start_one(m, t):
-            for port in m.ports:
-                for transfer in port:
-                    if transfer.index not in seen and table[transfer.index]["queue"] == 2:
-                        transfer.asks += store_cycles
-                    seen.add(transfer.index)
-        store = m.units["store"]
-        unknown = store.ends is None
-        move_beats(m, t)
-        if store.now is not None and store.ends is not None and unknown:
-            store.ends = max(t + 1, m.start[store.now] + store_cycles + int(table[store.now]["cycles"]))
-        t += 1
-    return m
-
-
 class Bench:
     """One simulator for many jobs of one width."""
 
@@ -182,17 +159,9 @@ class Bench:
         self.sim.add_clock(1e-8)
         self.sim.add_testbench(self._run)
 
-    def run(
-        self, job: Job, make_memory, limit: int = 20_000, gaps=None, store_cycles: int = LEAST_STORE_CYCLES
-    ) -> Outcome:
+    def run(self, job: Job, make_memory, limit: int = 20_000, gaps=None) -> Outcome:
         """Run a job; ``make_memory`` makes the memory of an image; ``gaps()`` says when the stream of a store holds back."""
-        self.job, self.make_memory, self.limit, self.gaps, self.store_cycles = (
-            job,
-            make_memory,
-            limit,
-            gaps,
-            store_cycles,
-        )
+        self.job, self.make_memory, self.limit, self.gaps = job, make_memory, limit, gaps
         self.outcome = Outcome()
         if self.used:
             self.sim.reset()
@@ -205,7 +174,7 @@ class Bench:
         read, write = dut.read, dut.write
         memory: AxiMemory = self.make_memory(bytearray(job.image))
         units = control(table, job.issue)
-        beats: list[tuple[int, int, int]] = []  # of the store under way: earliest cycle, data, strobe
+        beats: list[tuple[int, int]] = []  # of the store under way: data, strobe; they stand there as its DMA starts
         place = 0
         offered = False  # an item once offered stays
         for t in range(self.limit):
@@ -216,11 +185,8 @@ class Bench:
                 break
             ctx.set(read.start, 0)
             ctx.set(write.start, 0)
-            for transfer in list(units.ports[0]):
+            for transfer in take_requests(units, t):
                 i = transfer.index
-                if units.start[i] != t:
-                    continue
-                units.ports[0].remove(transfer)
                 fields = self.walker.encode(table[i])
                 record = table[i]
                 if record["queue"] == 0:
@@ -238,16 +204,12 @@ class Bench:
                     ctx.set(write.start, 1)
                     ctx.set(write.transfer, fields)
                     ctx.set(write.posted, int(record["op"]) != SPILL)
-                    n, cycles = fields["beats"], int(record["cycles"])
-                    beats = [
-                        (t + self.store_cycles - 4 + max(j + 1, -(-(j + 1) * cycles // n)), *beat)
-                        for j, beat in enumerate(job.stores[i])
-                    ]
-            held = bool(beats) and t >= beats[0][0] and not (self.gaps and self.gaps() and not offered)
+                    beats = list(job.stores[i])
+            held = bool(beats) and not (self.gaps and self.gaps() and not offered)
             offered = held
             ctx.set(write.beats.valid, held)
             if held:
-                ctx.set(write.beats.payload, {"data": beats[0][1], "strobe": beats[0][2]})
+                ctx.set(write.beats.payload, {"data": beats[0][0], "strobe": beats[0][1]})
             drive(ctx, read.axi, write.axi, memory)
             if held and ctx.get(write.beats.ready):
                 beats.pop(0)

@@ -6,7 +6,6 @@ import os
 import random
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -15,18 +14,18 @@ if not os.environ.get("CI"):
     pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
 
 from accel_rtl.blocks.read_dma import LEAST_LATENCY_CYCLES
-from accel_rtl.blocks.write_dma import LEAST_STORE_CYCLES
-from cosim.memory_model import AxiMemory, FlatTiming, Stress
+from cosim.memory_model import AxiMemory, FlatTiming, Stress, create_memory
+from hwsim.core.dram_parts import PARTS
 from hwsim.core.errors import SpecError
-from hwsim.core.program import LOAD_P, O_FREE, P_READY, SPILL, STORE_O
 from hwsim.core.shell import Memory
 from hwsim.engine.run import time_table
 from tests.execute_cases import cases
 from tests.naive_cases import bind
-from tests.rtl.dma_bench import Bench, make_job, time_naively
+from tests.rtl.dma_bench import Bench, make_job
 
 BENCHES: dict[int, Bench] = {}
 MOST_CYCLES = 2500
+CLOCKS_HZ = (60e6, 250e6, 1.2e9, 1e12 / 833)
 
 
 def seeded(examples: int) -> settings:
@@ -44,59 +43,49 @@ def bench_of(beat_bits: int) -> Bench:
 
 
 @st.composite
-def jobs(draw):
-    """A layer's Program with the accelerator's memory, and all that it moves."""
+def jobs(draw, part=""):
+    """A layer's Program with the accelerator's memory, and all that it moves; a part: a DRAM instead of flat memory."""
     case = draw(cases())
     beat = draw(st.sampled_from([8, 64, 128]))
-    memory = Memory(
-        latency_cycles=draw(st.sampled_from([LEAST_LATENCY_CYCLES, 9, 32])), bits_per_cycle=beat,
-        align_bits=draw(st.sampled_from([0, 2 * beat])),
-    )  # fmt: skip
-    case = replace(case, arch=replace(case.arch, memory=memory, shell=replace(case.arch.shell, psum_bits=32)))
+    align = draw(st.sampled_from([0, 2 * beat]))
+    if part:
+        memory = Memory(kind="dram", part=part, bits_per_cycle=beat, align_bits=align)
+    else:
+        latency = draw(st.sampled_from([LEAST_LATENCY_CYCLES, 9, 32]))
+        memory = Memory(latency_cycles=latency, bits_per_cycle=beat, align_bits=align)
+    shell = replace(case.arch.shell, psum_bits=32)
+    clock_hz = draw(st.sampled_from(CLOCKS_HZ)) if part else case.arch.clock_hz
+    case = replace(case, arch=replace(case.arch, memory=memory, shell=shell, clock_hz=clock_hz))
     job = make_job(case, bind(case.workload, case.arch), beat, draw(st.sampled_from([0, 255])))
     assume(time_table(job.table, case.arch)[0].cycles < MOST_CYCLES)
     return job, case.arch
 
 
-def assert_timeline(outcome, table, start, end) -> None:
-    """Compare the start and the end of every instruction."""
-    for i in range(len(table)):
-        assert (outcome.start[i], outcome.end[i]) == (start[i], end[i]), f"instruction {i}"
+def assert_timeline(outcome, timeline) -> None:
+    """Compare the times of every instruction."""
+    for name in ("ready", "start", "end"):
+        found = getattr(outcome, name)
+        assert [found[i] for i in range(len(found))] == getattr(timeline, name).tolist(), name
 
 
 @seeded(60)
-@given(jobs(), st.sampled_from([LEAST_STORE_CYCLES, 12]))
-def test_programs_move_every_bit_in_the_cycles_of_the_shell(drawn, store_cycles):
+@given(jobs())
+def test_programs_move_every_bit_in_the_cycles_of_the_engine(drawn):
     job, arch = drawn
     beat = arch.memory.bits_per_cycle
-    timing = FlatTiming(arch.memory.latency_cycles, store_cycles)
-    outcome = bench_of(beat).run(job, lambda image: AxiMemory(image, beat, timing), store_cycles=store_cycles)
+    outcome = bench_of(beat).run(job, lambda image: create_memory(arch, image))
     assert bytes(outcome.image) == job.wanted
-    wanted = time_naively(job.table, arch.memory, job.issue, store_cycles)
-    assert_timeline(outcome, job.table, wanted.start, wanted.end)
+    assert_timeline(outcome, time_table(job.table, arch)[1])
 
 
+@pytest.mark.parametrize("part", [part.name for part in PARTS])
 @seeded(40)
-@given(jobs())
-def test_loads_of_programs_take_the_cycles_of_the_engine(drawn):
-    job, arch = drawn
-    keep = ~np.isin(job.table["op"], (LOAD_P, STORE_O, SPILL))
-    table = job.table[keep].copy()
-    table["wait"] &= 0xFF ^ (1 << O_FREE | 1 << P_READY)
-    loads = {new: job.loads[old] for new, old in enumerate(np.flatnonzero(keep)) if old in job.loads}
-    job = replace(job, table=table, loads=loads, stores={})
-    beat = arch.memory.bits_per_cycle
-    outcome = bench_of(beat).run(job, lambda image: AxiMemory(image, beat, FlatTiming(arch.memory.latency_cycles)))
-    timeline = time_table(table, arch)[1]
-    assert_timeline(outcome, table, timeline.start.tolist(), timeline.end.tolist())
-
-
-@seeded(25)
-@given(jobs())
-def test_oracle_of_store_latency_is_the_engine_where_it_is_none(drawn):
-    job, arch = drawn
-    naive, timeline = time_naively(job.table, arch.memory, job.issue, 0), time_table(job.table, arch)[1]
-    assert_timeline(naive, job.table, timeline.start.tolist(), timeline.end.tolist())
+@given(st.data())
+def test_programs_on_a_dram_take_the_cycles_of_the_engine(part, data):
+    job, arch = data.draw(jobs(part))
+    outcome = bench_of(arch.memory.bits_per_cycle).run(job, lambda image: create_memory(arch, image))
+    assert bytes(outcome.image) == job.wanted
+    assert_timeline(outcome, time_table(job.table, arch)[1])
 
 
 @seeded(40)
