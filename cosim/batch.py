@@ -176,23 +176,42 @@ def _build_library(source: Rtlil, wrapper: str) -> Path:
             ["read_rtlil top.il", f"hierarchy -check -top {source.name}", *RECIPE, "write_cxxrtl -g0 top.cc"], folder
         )
         (folder / "model.cc").write_text(wrapper)
-        _compile(compiler, folder)
+        compile_library([compiler, *CXX_FLAGS, f"-I{find_runtime()}"], "model.cc", folder)
 
     return cached_folder(key, build) / "model.so"
 
 
-def _compile(compiler: str, folder: Path) -> None:
+def find_runtime() -> Path:
+    """Return the folder of CXXRTL's headers."""
     found = importlib.util.find_spec("pyosys")
     assert found is not None
     assert found.origin is not None
-    runtime = Path(found.origin).parent / "share" / "include" / "backends" / "cxxrtl" / "runtime"
-    command = [compiler, *CXX_FLAGS, f"-I{runtime}", "model.cc", "-o", "model.so"]
+    return Path(found.origin).parent / "share" / "include" / "backends" / "cxxrtl" / "runtime"
+
+
+def compile_library(command: list[str], source: str, folder: Path) -> None:
+    """Compile ``source`` in ``folder`` into a shared library of its name.
+
+    Raises
+    ------
+    HwsimError
+        The compiler's first error.
+    """
+    target = Path(source).with_suffix(".so").name
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=CXX_SECONDS, check=False)
+        done = subprocess.run(
+            [*command, source, "-o", target],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=CXX_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        raise HwsimError(f"{compiler} did not finish in {CXX_SECONDS} s") from None
+        raise HwsimError(f"{command[0]} did not finish in {CXX_SECONDS} s") from None
     if done.returncode:
-        raise HwsimError(f"{compiler}: {(done.stderr.splitlines() or ['no message'])[0]}")
+        lines = done.stderr.splitlines() or ["no message"]
+        raise HwsimError(f"{command[0]}: {next((line for line in lines if 'error' in line), lines[0])}")
 
 
 def _store_field(words: Words, field: Field, values: npt.NDArray[np.generic]) -> None:
