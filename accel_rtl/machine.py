@@ -142,7 +142,11 @@ class Machine:
 
 
 class EngineSpec(Protocol):
-    """An exec engine as the accelerator sees it."""
+    """An exec engine as the accelerator sees it.
+
+    It may also have ``tile_bits`` (of the descriptor words, those that it reads, from the lowest on: queues keep no others) and
+    ``collision_free`` (it never reads an accumulator in the cycle in which it writes it: block RAM needs no logic for that).
+    """
 
     @property
     def machine(self) -> Machine:

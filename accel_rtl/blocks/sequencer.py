@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ class Sequencer:
     issue_cycles: int = 2
     most_tail_cycles: int = 0
     least_work_cycles: int = 0
-    dispatch: Dispatch = Dispatch()
+    dispatch: Dispatch = field(default_factory=Dispatch)
     counter_bits: int = 48
 
     def check_table(self, table: npt.NDArray[np.void]) -> None:
