@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 DEPTH = 6
 """Tile dimensions."""
-VECTOR_PIPELINE_CYCLES = 8
-"""Cycles behind an EXEC of the vector unit until its last results stand in ``obuf``: the stages of `accel_rtl`'s vector unit."""
+VECTOR_PIPELINE_CYCLES = 13
+"""Cycles behind an EXEC of the vector unit until its last results stand in ``obuf``: the stages of `accel_rtl.shell.vector`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

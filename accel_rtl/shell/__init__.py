@@ -1,0 +1,1 @@
+"""What every generated accelerator shares: fetch, queues and tokens, load, store and vector units."""
