@@ -67,8 +67,8 @@ def make_arch(shell: Shell | None = None, memory: Memory | None = None, **fields
 def archs(draw, **others) -> SmartDeal:
     """Engines of a few slices, lines and cells."""
     return make_arch(
-        slices=draw(small(1, 4)), lines=draw(small(1, 5)), macs=draw(small(1, 4)), line_rows=draw(small(1, 5)),
-        clusters=draw(small(1, 2)), **others,
+        slices=draw(small(1, 4)), lines=draw(small(1, 5)), macs=draw(small(1, 4)), line_rows=draw(small(2, 5)),
+        clusters=draw(small(1, 2)), depthwise=draw(st.sampled_from(["spread", "grouped"])), **others,
     )  # fmt: skip
 
 

@@ -1,50 +1,53 @@
 """The SmartDeal engine on one layer: cycles from real tensors.
 
-The machine (SmartExchange, ISCA 2020; SmartDeal, arXiv 2101.01163)
--------------------------------------------------------------------
+The machine (SmartExchange, ISCA 2020; SmartDeal, arXiv 2101.01163), as `accel_rtl.smartdeal` builds it
+-------------------------------------------------------------------------------------------------------
 ``slices`` x ``lines`` x ``macs`` bit-serial cells. A *row* is the unit of work: S weights of one filter, multiplied with S
 activations for each of ``macs`` neighbouring output pixels of one output row (a *pixel group*; the last of a row may be ragged).
 A row is a kernel row of one channel (S = kernel width), or three channels of a 1x1 or FC filter (S = 3; the filter's last row
 is padded with zero weights, which take their cycle like any other). The rows of a filter, in storage order (see
-`hwsim.quant.decompose_plan`), are cut into *passes*: a basis slice, or as much of it as the line stores hold
-(``lines * line_rows`` rows); layers without decomposition in whole channels. Row i of a pass runs on line i modulo ``lines``.
-All slices see the same rows of activations, each with the weights of its own filter.
+`hwsim.quant.decompose_plan`), make *steps*: a slice of one basis, or whole channels of dense weights that the line stores hold.
+A step is cut into *passes* of at most ``lines * (line_rows // ceil(S / 3))`` rows, an entry of a line store being three weights.
+Row i of a pass runs on line i modulo ``lines``. All slices see the same rows of activations, each with its own filter's weights.
 
-- Cell: a multiplication takes one cycle for each nonzero radix-4 Booth digit of the activation (zero point subtracted),
-  at least one. The product is added to the cell's accumulator; a cell keeps its output pixel until all passes are through.
-- Line: its cells take the weights of a row together. **They wait for the slowest cell at each weight.**
-- Index selector: a line skips a row, at no cost, when its coefficients are all zero or the row's activations are all zero
-  (for all pixels of the group). It knows both flags of all rows of a pass one pass ahead: those of the activations are formed
-  as ``ibuf`` is written and kept beside it. A line picks its next row among at most ``line_rows`` pairs of flags.
-- Rebuild engines: one rebuilds the line's next row, S weights, one coefficient a cycle, while the other holds the weights that
-  feed the cells. The next row may be the first of the next pass, not of a later one. S cycles are always hidden: behind a
-  running row, which takes at least S cycles; behind the current pass where the line has no row in it, because **a pass takes at
-  least S cycles** (one, where nothing is rebuilt); ahead of a tile's first pass behind the fill, at least S cycles as well.
-  Plain 8-bit weights pass by the engines.
-- **All lines of all slices wait for the slowest at the end of a pass**, and for the line stores' other banks to hold the
-  next pass, which they begin to take as the current one begins. A line store takes one row with a nonzero activation a cycle.
+Loops of a tile: groups, blocks of ``slices`` filters, images, output rows, pixel groups, passes. Every pass goes through two
+stages, *prepare* and *run*; both have a bank of all stores, so the next pass is prepared while one runs:
+
+    tile = prepare of its first pass (``fill``) + sum of max(run of a pass, prepare of the next) + run of the last
+
+- Prepare takes the longer of two, which go on side by side. *Load*: every line takes its rows from its copy of ``ibuf`` into the
+  line stores, ceil(rows / lines) rows, a cycle each (kernel rows of at most three columns without dilation at stride 1 or 2) or a
+  cycle a weight; and `timing.LOAD_PIPELINE`. *Decode*: every slice reads its stream from its memory of ``wbuf`` into its row
+  stores, ``lines`` rows a cycle, a row a cycle where weights are dense, 4 cycles before them for flag and basis on the first
+  pass of a step of a decomposed layer; and `timing.DECODE_PIPELINE`. Beats narrower than what a cycle takes:
+  `timing.count_decode`. Both depend on shapes alone: rows of zeros are loaded and decoded like others, and each pixel group
+  does all of it again.
+- Run: a line skips a row, at no cost, when its coefficients are all zero or the row's activations are all zero (for all pixels of
+  the group). A cell takes one cycle for each nonzero radix-4 Booth digit of the activation (zero point subtracted), at
+  least one. **The cells of a line wait for the slowest at each weight, lines and slices for the slowest at the end of the
+  pass**; and `timing.RUN_PIPELINE`. Two rebuild engines a line: one makes the line's next row, S weights, one coefficient a
+  cycle, while the other holds the weights that feed the cells. A row runs at least S cycles, so only the first row's rebuilding
+  is not hidden behind another's run: it is part of the pipeline. Dense weights pass by the engines.
 - After the last pass of a pixel group the accumulators of all cells are copied. Each slice adds the copies of its lines (an
   adder tree, ceil(log2 lines) stages) and hands one pixel a cycle to ``obuf`` while the next group runs: **a pixel group takes at
-  least ``macs`` cycles**, ragged or not.
+  least ``macs`` cycles**, ragged or not. ``tail`` is the last group's results: ``macs`` cycles, the stages of the adder tree,
+  `timing.RESULT_PIPELINE`.
 
-Within a tile: blocks of ``slices`` filters outermost, then images, output rows, pixel groups, passes. ``fill`` is the fill of the
-first pass's line stores and the rebuilding of its first rows, ``tail`` the adder tree and the last group's results. Tiles
-begin at multiples of `SmartDealDatapath.quantum`; one that does not is timed as the whole blocks and groups that it touches.
+Tiles begin at multiples of `SmartDealDatapath.quantum`; one that does not is timed as the whole blocks and groups that it touches.
 
-Layers with one output pixel (FC, squeeze-excite; images are the pixels of a gemm): a line is cut into ``clusters`` (no more than
-it has cells), each with one of the two rebuild engines, so rebuilding is no longer hidden: a row takes S cycles more, neither
-pass nor fill has a least of S, and ``clusters * lines`` rows run at once. Clusters stand for lines in all of the above: each
-takes a row a cycle into its part of the line store, and the adder tree has ``clusters * lines`` leaves.
+The paper's arrangements (simulated only)
+-----------------------------------------
+``clusters=2``, layers with one output pixel (FC, squeeze-excite; images are the pixels of a gemm): a line is cut into ``clusters``
+(no more than it has cells), each with one of the two rebuild engines, so rebuilding is not hidden: a row takes S cycles
+more. Clusters stand for lines in all of the above; together they hold as many rows as the line did.
 
-Depthwise layers (one filter a channel; with several the layer is grouped): a slice takes one channel, ``copies`` neighbouring
-pixel groups of an output row at once: floor(lines / R), but at least one and no more than the row has. Row r of copy j runs
-on line j R + r modulo ``lines``. Channels are not shared, so a line store takes the rows of all slices one after the other: a pass
-takes at least as many cycles as its fullest line has rows of all channels. The copies' results leave one after the other, in
-at least ``copies * macs`` cycles. (The paper's own arrangement is known in outline only: unverified.)
+``depthwise=spread``, depthwise layers with one filter a channel: a slice takes one channel, channels stand for filters of one
+group in storage and accumulators, and ``copies`` neighbouring pixel groups of an output row run at once: floor(lines / R), but at
+least one and no more than the row has. Row r of copy j runs on line j R + r modulo ``lines``. Channels are not shared, so a
+line store takes the rows of all slices one after the other: load is ceil(R / lines) rows for each channel of the block. The
+copies' results leave one after the other, in at least ``copies * macs`` cycles. (Known in outline only: unverified.)
 
-Not modelled: contention for ``wbuf`` banks while coefficients are fetched (each slice has its own bank) and for ``ibuf`` banks
-while line stores are filled (each line has its own); rows wider than a line store's register; the cycle in which a basis is
-exchanged (its register file has two banks).
+Not modelled: conflicts of lines in the paper's banks of ``ibuf`` (the machine that can be built has a copy a line).
 """
 
 from __future__ import annotations
@@ -54,9 +57,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from hwsim.archs.smartdeal import kernel_rows, pack
+from hwsim.archs.smartdeal import kernel_rows, pack, timing
 from hwsim.archs.smartdeal.rows import RowTable, list_rows
+from hwsim.archs.smartdeal.schedule import list_passes
+from hwsim.archs.smartdeal.spec import ACTIVATION_BITS
 from hwsim.archs.smartdeal.storage import Storage, measure_storage
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
@@ -68,7 +74,6 @@ if TYPE_CHECKING:
     from hwsim.archs.smartdeal.spec import SmartDeal
     from hwsim.core.tensors import Array
 
-COEFFICIENT_BITS, BASIS_ELEMENT_BITS = 4, 8
 LOST = 0.5
 """Relative reconstruction error above which a note says that the threshold does not fit the layer."""
 
@@ -81,44 +86,58 @@ class SmartDealDatapath(Datapath):
         self.arch = arch
         self.codec: Decomposed | None = data.codec
         layer = self.layer
-        self.depthwise = layer.is_depthwise and layer.K == 1
-        columns = layer.N if layer.op == "gemm" else layer.Q
-        self.single_pixel = layer.P * columns == 1 and not self.depthwise
-        self.lines = arch.lines * (min(arch.clusters, arch.macs) if self.single_pixel else 1)
+        self.spread = arch.spreads(layer)
+        self.columns = layer.N if layer.op == "gemm" else layer.Q
+        single = layer.P * self.columns == 1 and not self.spread
+        self.clusters = min(arch.clusters, arch.macs) if single else 1
+        self.lines = arch.lines * self.clusters
         self.rows: RowTable = list_rows(layer, self.codec, arch)
-        self.copies = max(1, min(arch.lines // layer.R, -(-columns // arch.macs))) if self.depthwise else 1
-        self.rebuild = 0 if self.single_pixel else self.rows.basis
+        self.copies = max(1, min(arch.lines // layer.R, -(-self.columns // arch.macs))) if self.spread else 1
+        self.least = arch.macs * self.copies
+        self.prepare = self._count_prepare()
         self._measure(np.asarray(data.activation), data.zero_point)
 
+    def _count_prepare(self) -> Int64:
+        """Return the cycles to prepare every pass, int64 [blocks of channels, or 1, passes]."""
+        rows, layer = self.rows, self.layer
+        count = np.diff(rows.pass_start)
+        load = -(-count // self.lines) * timing.count_load_cycles(layer, rows.by_kernel, rows.width_elements)
+        decode = timing.count_decode(
+            count, rows.starts_step, self.lines, rows.width_elements, rows.decomposed, self.arch.memory.bits_per_cycle
+        )
+        channels = np.ones(1, np.int64)
+        if self.spread:
+            first = np.arange(0, layer.G, self.arch.slices)
+            channels = np.minimum(first + self.arch.slices, layer.G) - first
+        return np.ascontiguousarray(timing.count_prepare(load * channels[:, None], decode[None]), np.int64)
+
     def _measure(self, activation: np.ndarray, zero_point: int) -> None:
-        """Count Booth digits and zero rows; fills the cycles of every pass."""
+        """Count Booth digits and zero rows; fills the cycles in which every pass multiplies."""
         layer, arch = self.layer, self.arch
         x = activation.astype(np.int16) - np.int16(zero_point)
         self._digest = hashlib.blake2b(np.ascontiguousarray(x).tobytes(), digest_size=12)
         self._digest.update(self.rows.active.tobytes())
-        images, out_rows, columns = layer.N, layer.P, layer.Q
+        images, out_rows = layer.N, layer.P
         if layer.op == "gemm":  # images are the pixels of one output row
             x = x.reshape(1, layer.N, layer.G * layer.C, 1).transpose(0, 2, 3, 1)
-            images, out_rows, columns = 1, 1, layer.N
+            images, out_rows = 1, 1
         geometry = np.array(
-            (out_rows, columns, *layer.stride, *layer.padding[:2], *layer.dilation, self.rows.width, arch.macs,
+            (out_rows, self.columns, *layer.stride, *layer.padding[:2], *layer.dilation, self.rows.width, arch.macs,
              self.rows.width_elements),
             np.int64,
         )  # fmt: skip
         digits = np.zeros(1024, np.uint8)
         kernel_rows.count_digits(digits)
-        self.per_row = -(-columns // arch.macs)
-        groups = images * out_rows * self.per_row
-        self.sums = np.zeros(5, np.int64)
-        if self.depthwise:
-            self._measure_depthwise(np.ascontiguousarray(x), digits, geometry, groups)
+        self.per_row = -(-self.columns // arch.macs)
+        self.groups = images * out_rows * self.per_row
+        self.sums = np.zeros(2, np.int64)
+        if self.spread:
+            self._measure_spread(np.ascontiguousarray(x), digits, geometry)
             return
-        extra = self.rows.basis if self.single_pixel else 0
-        passes = len(self.rows.pass_start) - 1
+        extra = self.rows.basis if self.clusters > 1 else 0
         blocks = -(-layer.K // arch.slices)
-        self.compute = np.zeros((layer.G * blocks, groups, passes), np.int32)
-        self.load = np.zeros((layer.G, groups, passes), np.int32)
-        shape = (len(self.rows.channel), groups)
+        self.compute = np.zeros((layer.G * blocks, self.groups, len(self.rows.starts_step)), np.int32)
+        shape = (len(self.rows.channel), self.groups)
         time, work = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         for g in range(layer.G):
             part = np.ascontiguousarray(x[:, g * layer.C : (g + 1) * layer.C])
@@ -127,68 +146,73 @@ class SmartDealDatapath(Datapath):
             )
             active = np.ascontiguousarray(self.rows.active[g * layer.K : (g + 1) * layer.K])
             kernel_rows.measure_passes(
-                time, work, active, self.rows.pass_start, arch.slices, self.lines, extra, max(1, self.rebuild),
-                self.compute[g * blocks : (g + 1) * blocks], self.load[g], self.sums,
+                time, work, active, self.rows.pass_start, arch.slices, self.lines, extra,
+                self.compute[g * blocks : (g + 1) * blocks], self.sums,
             )  # fmt: skip
-        self.load = np.repeat(self.load, blocks, axis=0) if layer.G > 1 else self.load
 
-    def _measure_depthwise(self, x: np.ndarray, digits: np.ndarray, geometry: Int64, groups: int) -> None:
+    def _measure_spread(self, x: np.ndarray, digits: np.ndarray, geometry: Int64) -> None:
         layer, arch = self.layer, self.arch
         rows = layer.R
         channel = np.repeat(np.arange(layer.G, dtype=np.int64), rows)
         kernel = np.tile(np.arange(rows, dtype=np.int64), layer.G)
-        time, work = np.zeros((len(channel), groups), np.int32), np.zeros((len(channel), groups), np.int32)
+        shape = (len(channel), self.groups)
+        time, work = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         kernel_rows.measure_rows(x, digits, channel, np.ones_like(channel), kernel, geometry, time, work)
-        wide = groups // self.per_row * -(-self.per_row // self.copies)
-        passes = (-(-layer.G // arch.slices), wide, len(self.rows.pass_start) - 1)
-        self.compute, self.load = np.zeros(passes, np.int32), np.zeros(passes, np.int32)
-        kernel_rows.measure_depthwise(
+        wide_row = -(-self.per_row // self.copies)
+        wide = self.groups // self.per_row * wide_row
+        self.compute = np.zeros((len(self.prepare), wide, len(self.rows.starts_step)), np.int32)
+        kernel_rows.measure_spread(
             time, work, self.rows.pass_start, self.per_row, arch.slices, arch.lines, self.copies,
-            self.compute, self.load, self.sums,
+            self.compute, self.sums,
         )  # fmt: skip
-        self.per_row = -(-self.per_row // self.copies)
+        self.per_row, self.groups = wide_row, wide
 
     @cached_property
     def storage(self) -> Storage:
         """Stored bits of the weights, by filter and pass."""
-        return measure_storage(self.layer, self.codec, self.rows)
+        return measure_storage(self.layer, self.codec, self.rows, self.arch)
 
     def fingerprint(self) -> str:
         """Return a digest of activations and zero rows."""
         return self._digest.hexdigest()
 
     def quantum(self) -> tuple[int, int, int, int, int, int]:
-        """Return filters by slices, channels by passes, pixels by groups."""
-        pixels = self.arch.macs * self.copies
-        if self.layer.is_depthwise:
-            return (1, self.arch.slices, 1, 1, 1, pixels)
+        """Return filters by slices, channels by steps, pixels by groups."""
         gemm = self.layer.op == "gemm"
-        return (pixels if gemm else 1, 1, self.arch.slices, self.rows.pass_channels, 1, 1 if gemm else pixels)
+        images, pixels = (self.least, 1) if gemm else (1, self.least)
+        if self.spread:
+            return (1, self.arch.slices, 1, 1, 1, pixels)
+        return (images, 1, self.arch.slices, self.rows.pass_channels, 1, pixels)
 
     def exec_times(self, boxes: Boxes) -> ExecTimes:
         """Return the times of tiles."""
         blocks, passes, groups = self._locate(boxes)
         busy, fill = np.zeros(len(boxes), np.int64), np.zeros(len(boxes), np.int64)
-        least = self.arch.macs * self.copies
-        kernel_rows.time_tiles(self.compute, self.load, blocks, groups, passes, least, self.rebuild, busy, fill)
-        tail = least + (self.lines - 1).bit_length()
+        kernel_rows.time_tiles(
+            self.compute, self.prepare, blocks, groups, passes, self.least, timing.RUN_PIPELINE, busy, fill
+        )
+        tail = self.least + (self.lines - 1).bit_length() + timing.RESULT_PIPELINE
         return ExecTimes(busy, fill, np.full(len(boxes), tail, np.int64))
+
+    def list_passes(self, lo: Int64, hi: Int64) -> npt.NDArray[np.void]:
+        """Return the passes of a tile in the order in which they run, a structured array of dtype `schedule.PASS`."""
+        return list_passes(self, lo, hi)
 
     def _locate(self, boxes: Boxes) -> tuple[Int64, Int64, Int64]:
         """Return filter blocks, passes and pixel groups of boxes, as the kernel takes them."""
         lo, hi, layer = boxes.lo, boxes.hi, self.layer
-        slices, pixels = self.arch.slices, self.arch.macs * self.copies
+        slices, pixels = self.arch.slices, self.least
         groups = np.zeros((len(boxes), 8), np.int64)
-        if self.depthwise:
+        if self.spread:
             blocks = np.stack([lo[:, G] // slices, -(-hi[:, G] // slices)], axis=1)
-            passes = np.tile(np.array([0, len(self.rows.pass_start) - 1], np.int64), (len(boxes), 1))
+            passes = np.tile(np.array([0, len(self.rows.starts_step)], np.int64), (len(boxes), 1))
         else:
             per_group = -(-layer.K // slices)
             first = lo[:, G] * per_group + lo[:, K] // slices
             whole = (hi[:, G] - 1) * per_group + -(-hi[:, K] // slices)
             blocks = np.stack([first, whole], axis=1)
             step = self.rows.pass_channels
-            last = np.minimum(-(-hi[:, C] // step) * self.rows.passes_per_step, len(self.rows.pass_start) - 1)
+            last = np.minimum(-(-hi[:, C] // step) * self.rows.passes_per_step, len(self.rows.starts_step))
             passes = np.stack([lo[:, C] // step * self.rows.passes_per_step, last], axis=1)
         if layer.op == "gemm":
             groups[:, 1], groups[:, 3] = 1, 1
@@ -202,75 +226,104 @@ class SmartDealDatapath(Datapath):
         groups[:, 7] = self.per_row
         return np.ascontiguousarray(blocks, np.int64), np.ascontiguousarray(passes, np.int64), groups
 
+    @cached_property
+    def _least_busy(self) -> int:
+        """Cycles that all tiles together take at least, however the layer is cut at multiples of the quantum.
+
+        Each pass takes its run or the preparation of the next one; behind the last pass of a step, where a tile may end, at
+        least the shortest preparation of a step's first pass: that of the group's, the next tile's, or part of its own fill.
+        """
+        following, starts = self.prepare.min(axis=0), self.rows.starts_step
+        first = following[starts].min()
+        after = np.append(np.where(starts, first, following)[1:], first)
+        passes = np.maximum(self.compute + np.int64(timing.RUN_PIPELINE), after)
+        return int(np.maximum(passes.sum(axis=2), self.least).sum())
+
     def sum_tiles(self, tiles: Int64) -> Totals:
-        """Return sums over all tiles; ``busy`` leaves out the fills of the tiles, so it is a lower bound."""
+        """Return sums over all tiles; ``busy`` is a lower bound."""
         layer, psum = self.layer, self.arch.shell.psum_bits
         ones = np.ones(len(tiles), np.int64)
-        writes = layer.out_elements * (count_tiles(layer, tiles)[:, C] if not self.depthwise else ones)
+        writes = layer.out_elements * (count_tiles(layer, tiles)[:, C] if not self.spread else ones)
         return Totals(
-            int(self.compute.sum(dtype=np.int64)) * ones,
-            self._weight_read_bits() * ones,
-            self._input_read_bits() * ones,
+            self._least_busy * ones,
+            self.storage.total_bits * self.groups * ones,  # every pixel group decodes all of it
+            self._row_reads() * self._row_bits() * ones,
             (2 * writes - layer.out_elements) * psum,
         )
 
-    def _weight_read_bits(self) -> int:
-        """Bits read from the weight buffers: the weights of each multiplied row; where they are rebuilt, an index bit of every
-        row, and the basis for each pass of a filter with work.
-        """
-        if not self.rows.decomposed:
-            return int(self.sums[1]) * self.rows.width_elements * BASIS_ELEMENT_BITS
-        basis_bits = BASIS_ELEMENT_BITS * self.rows.basis**2
-        return (
-            int(self.sums[1]) * self.rows.basis * COEFFICIENT_BITS + int(self.sums[3]) + int(self.sums[4]) * basis_bits
-        )
+    def _row_reads(self) -> int:
+        """Rows read from ``ibuf`` into line stores: once for all slices, again for each pixel group and block of filters."""
+        layer, rows = self.layer, len(self.rows.channel)
+        if self.spread:
+            return layer.G * rows * self.groups // self.per_row * -(-self.columns // self.arch.macs)
+        return rows * self.groups * layer.G * -(-layer.K // self.arch.slices)
 
-    def _input_read_bits(self) -> int:
-        """Bits read from ``ibuf`` into the line stores, once for all slices: whole rows, but of one pixel where there is one."""
-        layer, rows = self.layer, self.rows
-        pixels = 1 if self.single_pixel else self.arch.macs
-        if rows.by_kernel:
-            segment = (pixels - 1) * layer.stride[1] + (rows.width - 1) * layer.dilation[1] + 1
-        else:
-            segment = rows.width_elements * pixels
-        blocks = 1 if self.depthwise else -(-layer.K // self.arch.slices)
-        return int(self.sums[2]) * segment * self.workload.fmt.a_bits * blocks
+    def _row_bits(self) -> int:
+        """Bits that a row reads: those between its first and last activation, for each weight where these come one by one."""
+        layer, rows, pixels = self.layer, self.rows, min(self.arch.macs, self.columns)
+        reach = (pixels - 1) * layer.stride[1] + 1
+        if timing.count_load_cycles(layer, rows.by_kernel, rows.width_elements) == 1:
+            return (reach + rows.width_elements - 1) * self.workload.fmt.a_bits
+        return reach * rows.width_elements * self.workload.fmt.a_bits
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
-        """Return Booth digits, rebuilds, adder trees and buffer accesses."""
+        """Return Booth digits, rebuilds, adder trees, accesses of buffers and of line and row stores (``rf``)."""
         arch, layer, psum = self.arch, self.layer, self.arch.shell.psum_bits
         sums = self.sum_tiles(np.array([mapping.tile], np.int64))
         outputs, moved = layer.out_elements * psum, int(sums.psum_bits[0])
         writes = (moved + outputs) // 2
-        ibuf = int(sums.ibuf_read_bits[0])
-        copies = 1 if self.depthwise else arch.slices
-        leaves = min(layer.R, self.lines) if self.depthwise else self.lines
+        leaves = min(layer.R, self.lines) if self.spread else self.lines
+        segment = self.rows.width_elements * min(arch.macs, self.columns) * ACTIVATION_BITS
+        stored = int(self.storage.row_bits.sum()) * self.groups
+        multiplied = int(self.sums[1])
         actions = [
             Action(component="booth", verb="booth_digit", count=int(self.sums[0]), bits=(8, psum)),
             Action(component="adder_tree", verb="add", count=writes // psum * (leaves - 1), bits=(psum,)),
-            Action(component="rf", verb="write", count=ibuf * copies),
+            Action(
+                component="rf",
+                verb="write",
+                count=self._row_reads() * segment * (1 if self.spread else arch.slices) + stored,
+            ),
+            Action(component="rf", verb="read", count=multiplied * (segment + self.storage.bits_of_a_row)),
             Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
-            Action(component="ibuf", verb="read", count=ibuf),
+            Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
             Action(component="obuf", verb="write", count=writes),
             Action(component="obuf", verb="read", count=(moved - outputs) // 2),
         ]
         if self.rows.decomposed:
-            rebuilt = int(self.sums[1]) * self.rows.basis**2
+            rebuilt = multiplied * self.rows.basis**2
             actions.insert(1, Action(component="rebuild", verb="shift_add", count=rebuilt, bits=(16,)))
         return tuple(action for action in actions if action.count)
 
+    def psum_slots(self, size: Int64) -> Int64:
+        """Return the accumulators that tiles of ``size[tiles, 6]`` take in ``obuf``: whole words of a column a slice."""
+        blocks = size[:, G] * -(-size[:, K] // self.arch.slices)
+        if self.spread:
+            blocks = -(-size[:, G] // self.arch.slices)
+        return np.asarray(blocks * size[:, N] * size[:, P] * size[:, Q] * self.arch.slices, np.int64)
+
+    def psum_places(self, size: Int64) -> Int64:
+        """Return where elements n, g, k, p, q of a tile stand: filter k in column ``k % slices``, pixels one behind the other."""
+        slices = self.arch.slices
+        n, g, k, p, q = np.indices([size[dim] for dim in (N, G, K, P, Q)]).reshape(5, -1)
+        filters = size[K]
+        if self.spread:
+            g, k, filters = 0 * g, g, size[G]
+        pixel = (n * size[P] + p) * size[Q] + q
+        word = (g * -(-filters // slices) + k // slices) * (size[N] * size[P] * size[Q]) + pixel
+        return np.asarray(word * slices + k % slices, np.int64)
+
     def weight_tile_bits(self, boxes: Boxes) -> Int64:
-        """Return the stored bits of the weights of each tile: coefficients, bases and indices."""
-        _, passes, _ = self._locate(boxes)
-        return self.storage.sum_boxes(boxes, passes)
+        """Return the stored bits of each weight tile: header and streams, whole beats each."""
+        return self.storage.header_bits + self.storage.list_streams(boxes).sum(axis=1)
 
     def largest_weight_tile(self, tiles: Int64) -> Int64:
-        """Return the stored bits of the largest weight tile of each candidate."""
-        return self.storage.measure_tiles(self, tiles, 1)[0]
+        """Return what a bank of ``wbuf`` must hold of the largest weight tile: every slice as much as the longest stream."""
+        return self.storage.measure_tiles(tiles, 1)[0]
 
     def sum_weight_tiles(self, tiles: Int64, align: int) -> tuple[Int64, Int64]:
         """Return moved bits of all weight tiles, each once and aligned, and of the first, for each candidate."""
-        _, total, first = self.storage.measure_tiles(self, tiles, align)
+        _, total, first = self.storage.measure_tiles(tiles, align)
         return total, first
 
     def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
@@ -281,28 +334,25 @@ class SmartDealDatapath(Datapath):
         ValueError
             ``weight`` is not what the codec rebuilds.
         """
-        cut = pack.cut_tile(self.layer, self.rows.pass_channels, lo, hi)
-        if not self.rows.decomposed:
-            return pack.pack_dense(weight, self.layer, cut)
-        assert self.codec is not None
-        if not np.array_equal(np.ravel(weight), self.codec.rebuilt_int8.ravel()):
-            raise ValueError(f"layer {self.layer.name}: the weights are not those that its decomposition rebuilds")
-        return pack.pack_tile(self.codec, cut)
+        if self.rows.decomposed:
+            assert self.codec is not None
+            if not np.array_equal(np.ravel(weight), self.codec.rebuilt_int8.ravel()):
+                raise ValueError(f"layer {self.layer.name}: the weights are not those that its decomposition rebuilds")
+        return pack.pack_tile(self.layer, self.rows, self.codec, weight, self._cut(lo, hi))
 
     def unpack_weights(self, bits: Bits, lo: Int64, hi: Int64, signed: bool) -> Int64:
         """Return the integers that the rebuild engines make of one weight tile: int64 ``[g, k, c, R, S]``."""
-        cut = pack.cut_tile(self.layer, self.rows.pass_channels, lo, hi)
-        if self.rows.decomposed:
-            assert self.codec is not None
-            plan = self.codec.plan
-            rows = [plan.count_rows(step) for step in range(plan.slices)]
-            found = pack.unpack_tile(bits, self.layer, rows, cut)
-        else:
-            found = pack.unpack_dense(bits, self.layer, cut)
+        found = pack.unpack_tile(bits, self.layer, self.rows, self._cut(lo, hi))
         return found.reshape(int(hi[G] - lo[G]), -1, *found.shape[1:])
 
+    def _cut(self, lo: Int64, hi: Int64) -> pack.TileCut:
+        arch = self.arch
+        return pack.cut_tile(
+            self.layer, self.rows.pass_channels, lo, hi, arch.slices, arch.memory.bits_per_cycle, self.spread
+        )
+
     def weight_storage_bits(self) -> int:
-        """Return the stored bits of the layer's weights."""
+        """Return the stored bits of the layer's weights; headers and the filling of beats depend on tiles and are left out."""
         return self.storage.total_bits
 
     def peak_macs_per_cycle(self) -> float:
@@ -316,7 +366,7 @@ class SmartDealDatapath(Datapath):
         if self.codec.plan.is_dense:
             return (f"weights: dense 8 bits, {self.codec.plan.reason}",)
         found = (
-            f"weights: decomposed, {self.codec.compression_vs_int8:.2f}x smaller than 8 bits, "
+            f"weights: decomposed, {self.layer.weights * 8 / self.storage.total_bits:.2f}x smaller than 8 bits, "
             f"reconstruction error {self.codec.integer_error:.3f}, zero rows {self.codec.zero_row_fraction:.1%}"
         )
         if self.codec.integer_error > LOST:

@@ -108,12 +108,10 @@ def measure_passes(
     slices: int,
     lines: int,
     extra: int,
-    shortest: int,
     compute: np.ndarray,
-    load: np.ndarray,
     sums: np.ndarray,
 ) -> None:
-    """Fill the cycles of every pass: the slowest line of the slowest slice; and what the engine did.
+    """Fill the cycles in which a pass multiplies: the slowest line of the slowest slice; and what the engine did.
 
     Parameters
     ----------
@@ -123,41 +121,29 @@ def measure_passes(
         Coefficient rows that are not zero.
     pass_start : int64 [passes + 1]
         First row of each pass; row i of a pass runs on line i modulo ``lines``.
-    slices, lines, extra, shortest : int
-        Filters at once; lines (or clusters of lines); cycles that each row takes beyond its multiplications; least of a pass.
+    slices, lines, extra : int
+        Filters at once; lines (or clusters of lines); cycles that each row takes beyond its multiplications.
     compute : int32 [filter blocks, groups, passes], filled
-    load : int32 [groups, passes], filled
-        Rows with a nonzero activation on the fullest line: cycles to fill the line stores.
-    sums : int64 [5], added to
-        Booth cycles, rows multiplied, rows loaded (once for all filter blocks), row slots (for the index), passes of a filter
-        with a row multiplied (for the basis).
+        0 where no line of any slice has a row.
+    sums : int64 [2], added to
+        Booth cycles, rows multiplied.
     """
-    filters, rows = active.shape
+    filters = active.shape[0]
     groups = time.shape[1]
     blocks = -(-filters // slices)
     passes = pass_start.shape[0] - 1
     line_time = np.zeros(lines, np.int64)
     for k in range(passes):
         first, last = pass_start[k], pass_start[k + 1]
-        for g in range(groups):
-            fullest = 0
-            for line in range(min(lines, last - first)):
-                count = 0
-                for r in range(first + line, last, lines):
-                    if time[r, g] > 0:
-                        count += 1
-                        sums[2] += 1
-                fullest = max(fullest, count)
-            load[g, k] = fullest
+        used = min(lines, last - first)
         for block in range(blocks):
             for g in range(groups):
-                compute[block, g, k] = shortest
+                compute[block, g, k] = 0
             for f in range(block * slices, min((block + 1) * slices, filters)):
                 for g in range(groups):
-                    used = min(lines, last - first)
                     for line in range(used):
                         line_time[line] = 0
-                    line, before = 0, sums[1]
+                    line = 0
                     for r in range(first, last):
                         t = time[r, g]
                         if t > 0 and active[f, r]:
@@ -167,18 +153,15 @@ def measure_passes(
                         line += 1
                         if line == lines:
                             line = 0
-                    if sums[1] > before:
-                        sums[4] += 1
                     slowest = compute[block, g, k]
                     for line in range(used):
                         if line_time[line] > slowest:
                             slowest = line_time[line]
                     compute[block, g, k] = slowest
-    sums[3] += filters * groups * rows
 
 
 @kernel
-def measure_depthwise(
+def measure_spread(
     time: np.ndarray,
     work: np.ndarray,
     pass_start: np.ndarray,
@@ -187,10 +170,9 @@ def measure_depthwise(
     lines: int,
     copies: int,
     compute: np.ndarray,
-    load: np.ndarray,
     sums: np.ndarray,
 ) -> None:
-    """Fill the cycles of every pass of a depthwise layer: one channel a slice, its kernel rows on neighbouring lines.
+    """Fill the cycles of every pass of a spread depthwise layer: one channel a slice, its kernel rows on neighbouring lines.
 
     Parameters
     ----------
@@ -199,16 +181,15 @@ def measure_depthwise(
         First kernel row of each pass; row i of a pass of copy j runs on line ``j * rows + i`` modulo ``lines``.
     per_row, slices, lines, copies : int
         Pixel groups of an output row; channels at once; lines; neighbouring pixel groups at once.
-    compute, load : int32 [channel blocks, output rows * ceil(per_row / copies), passes], filled
-    sums : int64 [5], added to
-        As in `measure_passes`; a row is loaded for one channel alone.
+    compute : int32 [channel blocks, output rows * ceil(per_row / copies), passes], filled
+    sums : int64 [2], added to
+        As in `measure_passes`.
     """
     passes = pass_start.shape[0] - 1
     rows = pass_start[passes]
     channels = time.shape[0] // rows
     wide_row = -(-per_row // copies)
     out_rows = time.shape[1] // per_row
-    stored = np.zeros(lines, np.int64)
     line_time = np.zeros(lines, np.int64)
     for block in range(-(-channels // slices)):
         for y in range(out_rows):
@@ -216,47 +197,39 @@ def measure_depthwise(
                 g0 = y * per_row + wide * copies
                 g1 = min(g0 + copies, (y + 1) * per_row)
                 for k in range(passes):
-                    slowest = 1
-                    stored[:] = 0
+                    slowest = 0
                     for c in range(block * slices, min((block + 1) * slices, channels)):
                         line_time[:] = 0
                         for g in range(g0, g1):
                             for r in range(pass_start[k], pass_start[k + 1]):
                                 t = time[c * rows + r, g]
                                 if t > 0:
-                                    line = ((g - g0) * rows + r - pass_start[k]) % lines
-                                    line_time[line] += t
-                                    stored[line] += 1
+                                    line_time[((g - g0) * rows + r - pass_start[k]) % lines] += t
                                     sums[0] += work[c * rows + r, g]
                                     sums[1] += 1
-                                    sums[2] += 1
                         for line in range(lines):
                             slowest = max(slowest, int(line_time[line]))
-                    fullest = 0
-                    for line in range(lines):
-                        fullest = max(fullest, int(stored[line]))
                     compute[block, y * wide_row + wide, k] = slowest
-                    load[block, y * wide_row + wide, k] = fullest
 
 
 @kernel
 def time_tiles(
     compute: np.ndarray,
-    load: np.ndarray,
+    prepare: np.ndarray,
     blocks: np.ndarray,
     groups: np.ndarray,
     passes: np.ndarray,
     least: int,
-    rebuild: int,
+    pipeline: int,
     busy: np.ndarray,
     fill: np.ndarray,
 ) -> None:
-    """Fill the busy cycles of tiles: passes in order, the line stores of the next pass filling meanwhile.
+    """Fill the busy cycles of tiles: passes in order, the next one prepared while one runs.
 
     Parameters
     ----------
-    compute, load : int32 [filter blocks, groups, passes]
-        ``load`` may have one filter block for all.
+    compute : int32 [filter blocks, groups, passes]
+    prepare : int64 [filter blocks or 1, passes]
     blocks, passes : int64 [tiles, 2]
         First and one past the last filter block and pass of each tile.
     groups : int64 [tiles, 8]
@@ -264,22 +237,22 @@ def time_tiles(
         in the whole layer.
     least : int
         Cycles that the results of a pixel group take to leave, the least time of the next one.
-    rebuild : int
-        Least fill: cycles in which the first rows of a tile are rebuilt.
+    pipeline : int
+        Cycles that a pass takes beyond ``compute``.
     busy, fill : int64 [tiles], filled
     """
     for t in range(blocks.shape[0]):
         total, first = 0, -1
-        pending = 0  # compute cycles of the pass that runs while the next one loads
+        pending = 0  # cycles of the pass that runs while the next one is prepared
         since = least  # cycles of this pixel group so far
         for b in range(blocks[t, 0], blocks[t, 1]):
-            b_load = b if load.shape[0] > 1 else 0
+            row = b if prepare.shape[0] > 1 else 0
             for n in range(groups[t, 0], groups[t, 1]):
                 for p in range(groups[t, 2], groups[t, 3]):
                     for q in range(groups[t, 4], groups[t, 5]):
                         g = (n * groups[t, 6] + p) * groups[t, 7] + q
                         for k in range(passes[t, 0], passes[t, 1]):
-                            need = load[b_load, g, k]
+                            need = prepare[row, k]
                             if first < 0:
                                 first = need
                             else:
@@ -290,7 +263,7 @@ def time_tiles(
                                 if since < least:
                                     total += least - since
                                 since = 0
-                            pending = compute[b, g, k]
+                            pending = compute[b, g, k] + pipeline
         total += max(pending, least - since)
-        fill[t] = max(first, rebuild)
-        busy[t] = total + fill[t]
+        fill[t] = first
+        busy[t] = total + first

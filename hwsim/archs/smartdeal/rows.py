@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from hwsim.archs.smartdeal.timing import count_entries
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Int64
 from hwsim.quant.decompose import Decomposed
@@ -38,10 +39,14 @@ class RowTable:
         Rows with a nonzero coefficient; all of them where weights are dense.
     pass_start : int64 [passes + 1]
         First row of each pass.
+    starts_step : bool [passes]
+        Passes that begin a step: a slice of one basis, or whole channels of dense weights.
     pass_channels, passes_per_step : int
         Channels after which a tile may end, and the passes up to there.
     slice_rows : int
         Rows that share a basis (all rows where weights are dense).
+    held_rows : int
+        Rows that the line stores hold: the most of a pass.
     decomposed : bool
         Whether coefficients are rebuilt.
     """
@@ -55,16 +60,18 @@ class RowTable:
     basis: int
     active: npt.NDArray[np.bool_]
     pass_start: Int64
+    starts_step: npt.NDArray[np.bool_]
     pass_channels: int
     passes_per_step: int
     slice_rows: int
+    held_rows: int
     decomposed: bool
 
 
 def list_rows(layer: Layer, codec: Decomposed | None, arch: SmartDeal) -> RowTable:
     """Return the rows of a layer's filters and their passes."""
     dense = codec is None or codec.plan.is_dense
-    by_kernel = layer.R > 1 or layer.S > 1 or (layer.is_depthwise and layer.K == 1)
+    by_kernel = layer.R > 1 or layer.S > 1 or arch.spreads(layer)
     if by_kernel:
         index = np.arange(layer.C * layer.R, dtype=np.int64)
         channel, kernel, count = index // layer.R, index % layer.R, np.ones_like(index)
@@ -74,7 +81,7 @@ def list_rows(layer: Layer, codec: Decomposed | None, arch: SmartDeal) -> RowTab
         count = np.minimum(CHANNELS_OF_A_ROW, layer.C - channel)
         kernel = np.zeros_like(channel)
         width, elements, per_channel = 1, CHANNELS_OF_A_ROW, 0
-    held = arch.lines * arch.line_rows
+    held = arch.lines * (arch.line_rows // count_entries(elements))
     if dense:
         unit = max(1, held // layer.R) * layer.R if by_kernel else held
         slice_rows = min(unit, len(channel))
@@ -92,5 +99,6 @@ def list_rows(layer: Layer, codec: Decomposed | None, arch: SmartDeal) -> RowTab
         pass_channels = slice_rows * CHANNELS_OF_A_ROW
     return RowTable(
         channel, count, kernel, by_kernel, width, elements, 0 if dense else elements, active,
-        np.array([*starts, len(channel)], np.int64), pass_channels, -(-slice_rows // held), slice_rows, not dense,
+        np.array([*starts, len(channel)], np.int64), np.array([first % slice_rows == 0 for first in starts], bool),
+        pass_channels, -(-slice_rows // held), slice_rows, held, not dense,
     )  # fmt: skip

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_int
+from hwsim.core.check import require_choice, require_int
 from hwsim.core.datapath import Datapath, LayerData, StoredWeights, Workload
 from hwsim.core.errors import SpecError
 from hwsim.core.shell import Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart
+    from hwsim.core.layer import Layer
     from hwsim.core.tensors import Array
 
 BASIS = 3
-"""Basis size S of decomposed 3x3, 1x1 and FC weights."""
+"""Basis size S of decomposed 3x3, 1x1 and FC weights; weights of an entry of the line stores."""
+ACTIVATION_BITS = 9
+"""Bits of an activation in the line stores: 8 less a zero point."""
+DEPTHWISE = ("spread", "grouped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +36,13 @@ class SmartDeal(Arch):
     macs : int
         Bit-serial multiply-accumulate cells of a line, one neighbouring output pixel each (dimF).
     line_rows : int
-        Rows that a line's store holds per bank: ``lines * line_rows`` rows make a pass.
+        Entries of three weights that a line's store holds per bank: ``lines * line_rows`` rows make a pass, fewer of wider ones.
     clusters : int
         Parts into which a line is cut where a layer has one output pixel (FC, squeeze-excite): each takes one of the line's
-        two rebuild engines.
+        two rebuild engines. With 1 such layers run like all others. Only 1 can be built.
+    depthwise : str
+        How depthwise layers of one filter a channel run. ``grouped``: group by group, like any grouped convolution. ``spread``: a
+        channel on each slice, several pixel groups on its lines. Only ``grouped`` can be built.
     threshold : float
         Coefficients below it become zero in the decomposition, in units of the weights.
     prune_ratio : float
@@ -50,6 +57,7 @@ class SmartDeal(Arch):
     macs: int
     line_rows: int
     clusters: int = 2
+    depthwise: str = "spread"
     threshold: float = 4e-3
     prune_ratio: float = 0.0
 
@@ -57,6 +65,7 @@ class SmartDeal(Arch):
         super(SmartDeal, self).__post_init__()
         for field, high in (("slices", 1024), ("lines", 1024), ("macs", 256), ("line_rows", 4096), ("clusters", 2)):
             require_int(f"smartdeal.{field}", getattr(self, field), 1, high)
+        require_choice("smartdeal.depthwise", self.depthwise, DEPTHWISE)
         for field, bound in (("threshold", 1.0), ("prune_ratio", 1.0)):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= bound:
@@ -67,6 +76,15 @@ class SmartDeal(Arch):
         """Cycles depend on Booth digits and zero rows."""
         return True
 
+    def spreads(self, layer: Layer) -> bool:
+        """Return whether a layer's channels are spread over the slices."""
+        return self.depthwise == "spread" and layer.is_depthwise and layer.K == 1
+
+    @property
+    def ibuf_copies(self) -> int:
+        """Copies of ``ibuf``: one a line in the machine that can be built; the paper's banks serve all lines."""
+        return self.lines if self.clusters == 1 and self.depthwise == "grouped" else 1
+
     def check(self, workload: Workload) -> None:
         """Raise SpecError for formats that the engine has not: weights are 8 bits once rebuilt, activations at most 8."""
         fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
@@ -76,6 +94,10 @@ class SmartDeal(Arch):
             raise SpecError(f"{where}: w_bits", fmt.w_bits, "8: coefficients have 4 bits, rebuilt weights 8")
         if fmt.a_bits > 8:
             raise SpecError(f"{where}: a_bits", fmt.a_bits, "1 to 8 bits")
+        entries = -(-workload.layer.S // BASIS)
+        if entries > self.line_rows:
+            expected = f"at least {entries}, the entries of a kernel row of layer {workload.layer.name}"
+            raise SpecError("smartdeal.line_rows", self.line_rows, expected)
 
     def store_weights(self, workload: Workload, weight: Array) -> StoredWeights | None:
         """Return the decomposition of the weights, or their dense 8-bit form where it cannot save bits."""
@@ -100,18 +122,30 @@ class SmartDeal(Arch):
         return SmartDealDatapath(workload, self, data)
 
     def list_area(self) -> tuple[AreaPart, ...]:
-        """Return Booth cells, rebuild engines, adder trees and line stores."""
+        """Return Booth cells, rebuild engines, adder trees, line and row stores, and copies of ``ibuf`` beyond the shell's own.
+
+        Stores are a few entries deep: registers. The copies are memories, but a part is priced as an operator: as registers they
+        are an upper bound, several times too large.
+        """
         from hwsim.core.actions import AreaPart
 
         engines, cells, psum = self.slices * self.lines, self.slices * self.lines * self.macs, self.shell.psum_bits
-        segment = 8 * max(2 * (self.macs - 1) + BASIS, BASIS * self.macs)  # a 3x3 row at stride 2, a 1x1 row
-        return (
+        entries = 2 * engines * self.line_rows  # two banks; a copy a slice
+        parts = (
             AreaPart(component="cells", op="booth_digit", count=cells, bits=(8, psum)),
             AreaPart(component="cells", op="register", count=cells, bits=(2 * psum + 8,)),
             AreaPart(component="rebuild", op="shift_add", count=2 * engines * BASIS, bits=(16,)),
             AreaPart(component="rebuild", op="register", count=2 * engines, bits=(8 * BASIS * BASIS + 16 * BASIS,)),
             AreaPart(component="adder_tree", op="add", count=self.slices * (self.lines - 1) * self.macs, bits=(psum,)),
-            AreaPart(component="line_store", op="register", count=2 * engines * self.line_rows, bits=(segment,)),
+            AreaPart(component="line_store", op="register", count=entries * BASIS * self.macs, bits=(ACTIVATION_BITS,)),
+            AreaPart(component="row_store", op="register", count=entries, bits=(8 * BASIS,)),
+        )
+        if self.ibuf_copies == 1:
+            return parts
+        words = (self.ibuf_copies - 1) * self.shell.ibuf_bits // self.shell.ibuf_port_bits
+        return (
+            *parts,
+            AreaPart(component="ibuf_copies", op="register", count=words, bits=(self.shell.ibuf_port_bits,)),
         )
 
 
@@ -148,16 +182,18 @@ PRESETS = {
         lines=4,
         macs=4,
         line_rows=12,
+        clusters=1,
+        depthwise="grouped",
         shell=Shell(
             wbuf_bits=32 * 1024 * 8,
-            ibuf_bits=64 * 1024 * 8,
-            obuf_bits=64 * 1024 * 8,
-            vector_lanes=8,
-            store_lanes=8,
+            ibuf_bits=16 * 1024 * 8,
+            obuf_bits=32 * 1024 * 8,
+            vector_lanes=1,
+            store_lanes=1,
         ),
         memory=Memory(bits_per_cycle=64),
         clock_hz=100e6,
-        source="choices of this project: sized for an ECP5-85K",
+        source="choices of this project: sized for an ECP5-85K, a copy of ibuf for each line",
         unverified=("clock_hz",),
     ),
 }  # fmt: skip

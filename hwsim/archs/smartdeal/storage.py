@@ -1,4 +1,4 @@
-"""Stored bits of a layer's weights, summed over tiles of filters and passes."""
+"""Stored bits of a layer's weights, summed over tiles of filters and steps. The format stands in `hwsim.archs.smartdeal.pack`."""
 
 from __future__ import annotations
 
@@ -7,83 +7,122 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwsim.archs.smartdeal.pack import FLAG_BITS, count_header_bits
 from hwsim.archs.smartdeal.rows import RowTable
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import Boxes, C, G, Int64, K
+from hwsim.core.mapping import Boxes, C, G, Int64, K, list_boxes
 from hwsim.quant.decompose import Decomposed
 from hwsim.quant.decompose_plan import BASIS_BITS, BASIS_SIZE, COEFFICIENT_BITS, INDEX_BITS
 
 if TYPE_CHECKING:
-    from hwsim.archs.smartdeal.datapath import SmartDealDatapath
+    from hwsim.archs.smartdeal.spec import SmartDeal
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Cumulative bits: ``prefix[f, s]`` is what filters before f take in the steps of channels before s.
+    """Cumulative bits of streams.
 
     Attributes
     ----------
-    prefix : int64 [filters of all groups + 1, steps + 1]
-    filters : int
-        Filters of a group.
+    prefix : int64 [groups + 1, blocks + 1, slices, steps + 1]
+        ``prefix[g, j, r, s]``: what filters ``r, r + slices .. r + (j - 1) slices`` of groups before g take in steps before s.
+    layer : Layer
     step : int
         Channels of a step.
-    channels : int
-        Channels of a group.
+    beat_bits : int
+        Streams and header are whole beats.
+    spread : bool
+        Whether groups stand for the filters of one group.
+    row_bits : int64 [filters of all groups]
+        Bits that the rows of a filter take in row stores.
+    bits_of_a_row : int
+        What a row takes there.
     """
 
     prefix: Int64
-    filters: int
+    layer: Layer
     step: int
-    channels: int
+    beat_bits: int
+    spread: bool
+    row_bits: Int64
+    bits_of_a_row: int
+
+    @property
+    def slices(self) -> int:
+        """Streams of a tile."""
+        return int(self.prefix.shape[2])
+
+    @property
+    def header_bits(self) -> int:
+        """Bits of a tile's header."""
+        return count_header_bits(self.slices, self.beat_bits)
 
     @property
     def total_bits(self) -> int:
-        """Bits of all weights."""
-        return int(self.prefix[-1, -1])
+        """Bits of all weights, headers and the filling of beats left out."""
+        return int(self.prefix[-1, -1, :, -1].sum())
 
-    def sum_boxes(self, boxes: Boxes, passes: Int64) -> Int64:
-        """Return the bits of the weights of each box."""
-        f0 = boxes.lo[:, G] * self.filters + boxes.lo[:, K]
-        f1 = (boxes.hi[:, G] - 1) * self.filters + boxes.hi[:, K]
+    def list_streams(self, boxes: Boxes) -> Int64:
+        """Return the bits of the streams of each box, whole beats, int64 [boxes, slices] in the order of ``k % slices``."""
+        g, k = (K, G) if self.spread else (G, K)
+        g0, g1, k0, k1 = boxes.lo[:, g], boxes.hi[:, g], boxes.lo[:, k], boxes.hi[:, k]
         s0, s1 = boxes.lo[:, C] // self.step, -(-boxes.hi[:, C] // self.step)
-        return self.prefix[f1, s1] - self.prefix[f0, s1] - self.prefix[f1, s0] + self.prefix[f0, s0]
+        residue = np.arange(self.slices)
+        j0, j1 = (-(-(k[:, None] - residue) // self.slices) for k in (k0, k1))
+        bits = np.zeros((len(boxes), self.slices), np.int64)
+        for group, up in ((g1, 1), (g0, -1)):
+            for block, left in ((j1, 1), (j0, -1)):
+                for step, low in ((s1, 1), (s0, -1)):
+                    bits += up * left * low * self.prefix[group[:, None], block, residue, step[:, None]]
+        return -(-bits // self.beat_bits) * self.beat_bits
 
-    def measure_tiles(self, datapath: SmartDealDatapath, tiles: Int64, align: int) -> tuple[Int64, Int64, Int64]:
-        """Return the largest tile, the aligned sum of all tiles and the aligned first tile, for each candidate."""
+    def measure_tiles(self, tiles: Int64, align: int) -> tuple[Int64, Int64, Int64]:
+        """Return the demand of the largest tile, the aligned sum of all and the aligned first, for each candidate.
+
+        The demand is the header and, for every slice, the tile's longest stream: all memories of a bank are of one size.
+        """
         cuts, where = np.unique(tiles[:, [G, K, C]], axis=0, return_inverse=True)
-        found = np.array([self._measure_cut(datapath.layer, cut, align) for cut in cuts], np.int64)
+        found = np.array([self._measure_cut(cut, align) for cut in cuts.tolist()], np.int64)
         largest, total, first = found[where.ravel()].T
         return np.ascontiguousarray(largest), np.ascontiguousarray(total), np.ascontiguousarray(first)
 
-    def _measure_cut(self, layer: Layer, cut: Int64, align: int) -> tuple[int, int, int]:
-        group, filters, channels = (int(x) for x in cut)
-        if group > 1:
-            ends = np.minimum(np.arange(0, layer.G + group, group), layer.G) * layer.K
-        else:
-            inside = np.minimum(np.arange(0, layer.K + filters, filters), layer.K)
-            ends = np.concatenate([g * layer.K + inside[:-1] for g in range(layer.G)] + [np.array([layer.G * layer.K])])
-        ends = np.unique(ends)
-        steps = np.unique(-(-np.minimum(np.arange(0, layer.C + channels, channels), layer.C) // self.step))
-        blocks = np.diff(np.diff(self.prefix[np.ix_(ends, steps)], axis=0), axis=1)
-        moved = -(-blocks // align) * align
-        return int(moved.max()), int(moved.sum()), int(moved[0, 0])
+    def _measure_cut(self, cut: list[int], align: int) -> tuple[int, int, int]:
+        layer = self.layer
+        boxes = list_boxes(layer, (layer.N, cut[0], cut[1], cut[2], layer.P, layer.Q))
+        streams = self.list_streams(boxes)
+        moved = -(-(streams.sum(axis=1) + self.header_bits) // align) * align
+        longest = int(streams.max()) * self.slices + self.header_bits
+        return longest, int(moved.sum()), int(moved[0])
 
 
-def measure_storage(layer: Layer, codec: Decomposed | None, rows: RowTable) -> Storage:
-    """Return the stored bits of a layer's weights by filter and step of channels.
+def measure_storage(layer: Layer, codec: Decomposed | None, rows: RowTable, arch: SmartDeal) -> Storage:
+    """Return the stored bits of a layer's weights by filter and step.
 
-    A stored row takes 4 bits a coefficient, a slice with any of them its basis, every row an index bit; dense weights 8 bits each.
+    A step takes its flag; one with coefficients its basis, an index bit a row and 12 bits a stored row. Dense rows take 8 bits a
+    weight, the padding of a filter's last row included.
     """
     filters, step = layer.G * layer.K, rows.pass_channels
     steps = -(-layer.C // step)
     if codec is None or codec.plan.is_dense:
-        channels = np.minimum(np.arange(1, steps + 1) * step, layer.C) - np.arange(steps) * step
-        bits = np.tile(channels * layer.R * layer.S * BASIS_BITS, (filters, 1))
+        ends = np.append(np.flatnonzero(rows.starts_step), len(rows.starts_step))
+        count = np.diff(rows.pass_start[ends])
+        bits_of_a_row = rows.width_elements * BASIS_BITS
+        kept = np.broadcast_to(count, (filters, steps))
+        bits = kept * bits_of_a_row
     else:
-        kept = codec.row_mask.sum(axis=2, dtype=np.int64)
-        slots = np.array([codec.plan.count_rows(s) for s in range(codec.plan.slices)], np.int64)
-        bits = kept * BASIS_SIZE * COEFFICIENT_BITS + (kept > 0) * BASIS_SIZE**2 * BASIS_BITS + slots * INDEX_BITS
-    prefix = np.zeros((filters + 1, steps + 1), np.int64)
-    prefix[1:, 1:] = bits.reshape(filters, steps).cumsum(axis=0).cumsum(axis=1)
-    return Storage(prefix, layer.K, step, layer.C)
+        kept = codec.row_mask.sum(axis=2, dtype=np.int64)[:, :steps]
+        slots = np.array([codec.plan.count_rows(s) for s in range(steps)], np.int64)
+        bits_of_a_row = BASIS_SIZE * COEFFICIENT_BITS
+        stored = BASIS_SIZE**2 * BASIS_BITS + slots * INDEX_BITS + kept * bits_of_a_row
+        bits = FLAG_BITS + (kept > 0) * stored
+    spread = arch.spreads(layer)
+    groups = 1 if spread else layer.G
+    blocks = -(-(filters // groups) // arch.slices)
+    padded = np.zeros((groups, blocks * arch.slices, steps), np.int64)
+    padded[:, : filters // groups] = bits.reshape(groups, -1, steps)
+    prefix = np.zeros((groups + 1, blocks + 1, arch.slices, steps + 1), np.int64)
+    cells = padded.reshape(groups, blocks, arch.slices, steps)
+    prefix[1:, 1:, :, 1:] = cells.cumsum(axis=0).cumsum(axis=1).cumsum(axis=3)
+    return Storage(
+        prefix, layer, step, arch.memory.bits_per_cycle, spread, kept.sum(axis=1) * bits_of_a_row, bits_of_a_row
+    )
