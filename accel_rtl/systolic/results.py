@@ -149,7 +149,7 @@ class Accumulators(wiring.Component):
             m.d.comb += [near.eq(same[0]), far.eq(same[1] & ~same[0])]
         for j in range(spec.cols):
             used = Signal(name=f"used_{j}")
-            m.d.comb += used.eq(place.valid & (place.cols_end >= j))
+            m.d.comb += used.eq(place.valid & (place.cols_end >= j) if j else place.valid)
             m.d.comb += [
                 self.read_enable[j].eq(used & ~place.first & ~near & ~far),
                 self.read_address[j].eq(place.address),

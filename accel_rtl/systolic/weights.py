@@ -65,7 +65,8 @@ class WeightReader(wiring.Component):
         turn = Signal(range(max(2, banks)))
         m.d.comb += turn.eq(beat & (banks - 1))
         for i in range(banks):
-            m.d.sync += self.address[i].eq((beat >> (banks.bit_length() - 1)) + (turn > i))
+            above = (turn > i) if i < banks - 1 else 0
+            m.d.sync += self.address[i].eq((beat >> (banks.bit_length() - 1)) + above)
         shift = Signal((banks * per_beat - 1).bit_length(), name="shift_0")
         m.d.sync += shift.eq(place)
         read = Signal.like(shift, name="shift_1")
