@@ -155,7 +155,7 @@ def describe_moves(machine: Machine, size: list[int], place: str) -> dict[str, i
             "step": (0, ON, 0, filters), "plane": (1, STAY, 1, 1), "group": (1, STAY, group, group),
             "image": (0, ON, home, home + filters),
         }  # fmt: skip
-    fields = {}
+    fields: dict[str, int] = {}
     for event, (back, turn, plain, wrap) in moves.items():
         fields |= {f"{event}_back": back, f"{event}_turn": turn}
         fields |= {f"{event}_plain": plain % (1 << machine.word_bits), f"{event}_wrap": wrap % (1 << machine.word_bits)}

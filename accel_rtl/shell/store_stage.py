@@ -93,9 +93,10 @@ class StoreStageComponent(wiring.Component):
     o : out, stream of `StoreStage.beat_shape`
         Exactly the beats since ``clear``, in order; bits of a written byte that no element covers are 0.
 
-    Latency: a beat is written in the cycle behind its last element; with ``send`` in that cycle or later the first beat is there 2
-    cycles behind ``send``. Throughput: an element in, a beat out a cycle. Stall: ``o`` stands; elements cannot be stalled. Reset:
-    empty. No place is written and read in one cycle: all elements of a tile come before ``send``, none before its last beat has gone.
+    Latency: a beat is written in the cycle behind its last element; with ``send`` in that cycle or later the first beat is
+    there 2 cycles behind ``send``. Throughput: an element in, a beat out a cycle. Stall: ``o`` stands; elements cannot be
+    stalled. Reset: empty. No place is written and read in one cycle: all elements of a tile come before ``send``, none
+    before its last beat has gone.
     """
 
     def __init__(self, spec: StoreStage) -> None:

@@ -3,12 +3,13 @@
 Elements go by image, channel, row and column. Two sets of counters run beside each other, without multiplication or division:
 
 - *where it comes from*: a column and a word of ``obuf``. Four events lead to the next element: a *step* within a plane of a
-  channel, the next *plane*, the first plane of the next *group*, the next *image*. Each event has a move: it begins at the place of
-  the present element or (``back``) of the first one of its plane; the column stays, goes on by one or returns to zero; to the word
-  ``wrap`` is added where the column went on from the last one to zero, ``plain`` elsewhere.
-- *where it goes*: rows of ``columns_end + 1`` elements, ``rows_end + 1`` of them a plane (a one-pixel tensor has one row, all of its
-  channels). A beat ends with its last place, and with a row unless further rows share the unit (`hwsim.engine.image`): row i of a
-  plane begins at place ``lead`` + slot times ``place_step``, slots ``slot_begin``, .. ``slot_end``, 0, ..
+  channel, the next *plane*, the first plane of the next *group*, the next *image*. Each event has a move: it begins at the
+  place of the present element or (``back``) of the first one of its plane; the column stays, goes on by one or returns to
+  zero; to the word ``wrap`` is added where the column went on from the last one to zero, ``plain`` elsewhere.
+- *where it goes*: rows of ``columns_end + 1`` elements, ``rows_end + 1`` of them a plane (a one-pixel tensor has one row, all
+  of its channels). A beat ends with its last place, and with a row unless further rows share the unit
+  (`hwsim.engine.image`): rows of a plane stand in slots ``slot_begin``, .. ``slot_end``, 0, .., the first one begins at
+  ``place_begin``, one in slot 0 at ``place_lead``, each further one ``place_step`` behind it.
 """
 
 from __future__ import annotations

@@ -41,10 +41,10 @@ LOAD, EXEC, STORE, LOAD_SECOND = range(4)
 OPCODES = ("LOAD_W", "LOAD_I", "LOAD_P", "EXEC", "STORE", "SPILL")
 LOAD_W, LOAD_I, LOAD_P, EXECUTE, STORE_O, SPILL = range(6)
 
-STORE_PIPELINE_CYCLES = 12
+STORE_PIPELINE_CYCLES = 10
 """Cycles from the start of a STORE to its request to the memory, besides one for each ``store_lanes`` accumulators: reading
 ``obuf``, requantizing, packing (the stages of `accel_rtl`'s store unit)."""
-SPILL_PIPELINE_CYCLES = 4
+SPILL_PIPELINE_CYCLES = 1
 """Cycles from the start of a SPILL, which is not staged, to its request to the memory."""
 WRITE_LATENCY_CYCLES = 5
 """Cycles from a request of the store unit to its first beat on a free port of flat memory."""

@@ -227,6 +227,8 @@ def make_tile(rng: np.random.Generator, sizes: Sizes, place: str, base: int, spi
     ends = (lo[0], hi[0], channel, channel + size[1] * size[2], lo[4], hi[4], lo[5], hi[5])
     shape = np.array(layer.out_shape)
     describe(table, 0, shape, sizes.bits, base, sizes.beat, *(int(end) for end in ends))
+    if table["bits"][0] > sizes.arch.shell.stage_bits:
+        return None
     extra = describe_store(datapath, sizes.arch, box, place, sizes.columns)
     psums = np.array([bank[word, column] for word, column in places])
     channels = slice(channel, channel + int(size[1] * size[2]))
