@@ -7,15 +7,11 @@ Results are kept under a hash of the RTLIL, the recipe and the versions of both 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +20,13 @@ from amaranth.back import rtlil
 from amaranth.hdl import Shape
 from amaranth.lib import data, wiring
 
+from accel_rtl.cache import cached_folder, hash_content, locate_cache
 from hwsim.core.errors import HwsimError, MissingExtra
+
+__all__ = [
+    "Field", "Port", "Rtlil", "Verilog", "cached_folder", "emit_rtlil", "emit_verilog", "hash_content", "list_ports",
+    "list_versions", "locate_cache", "run_yosys",
+]  # fmt: skip
 
 VERILOG_RECIPE = ("proc -norom", "opt_clean", "memory_collect", "check -assert")
 """Yosys passes between ``read_rtlil`` and ``write_verilog -noattr``. Without ``opt_clean`` undefined functions are written."""
@@ -224,52 +226,3 @@ def run_yosys(commands: Sequence[str], folder: Path, seconds: float = YOSYS_SECO
         errors = [line for line in lines if "ERROR" in line] or lines[-1:] or [f"exit code {done.returncode}"]
         raise HwsimError(f"yosys: {errors[0].strip()}")
     return done.stdout
-
-
-def hash_content(*parts: str) -> str:
-    """Return a digest of strings, each kept apart from the next."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(8, "little"))
-        digest.update(encoded)
-    return digest.hexdigest()
-
-
-def locate_cache() -> Path:
-    """Return the folder that keeps generated hardware: ``hwsim/rtl`` in the user's cache, in the temporary folder if that is
-    read-only."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwsim" / "rtl"
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        if os.access(base, os.W_OK):
-            return base
-    except OSError:
-        pass
-    base = Path(tempfile.gettempdir()) / f"hwsim-rtl-{os.getuid()}"
-    base.mkdir(parents=True, exist_ok=True)
-    return base
-
-
-def cached_folder(key: str, build: Callable[[Path], None]) -> Path:
-    """Return the folder of a key, filled by ``build`` if it is not there.
-
-    It is filled under another name and then renamed: whoever finds it finds all of it, and processes that build the same
-    at once do no harm.
-    """
-    base = locate_cache()
-    folder = base / key
-    if folder.is_dir():
-        return folder
-    scratch = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=base))
-    try:
-        build(scratch)
-        try:
-            scratch.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        if scratch.exists():
-            shutil.rmtree(scratch, ignore_errors=True)
-    return folder

@@ -15,7 +15,7 @@ from tests.rtl.tools import require
 
 require("amaranth", "pyosys")
 
-from accel_rtl import emit, lint
+from accel_rtl import cache, emit, lint
 from accel_rtl.blocks.adder_tree import AdderTree
 from accel_rtl.blocks.booth import BoothCell, BoothLine
 from accel_rtl.blocks.index_select import IndexSelect
@@ -87,7 +87,7 @@ def test_read_only_cache_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(emit.tempfile, "tempdir", None)
+    monkeypatch.setattr(cache.tempfile, "tempdir", None)
     assert emit.locate_cache().parent == tmp_path
 
 
