@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -14,10 +12,9 @@ import numpy.typing as npt
 from accel_rtl.instruction_word import WORD_BYTES, pack_table
 from accel_rtl.machine import EngineSpec, Machine
 from accel_rtl.program_image import STORE_WORDS
-from hwsim.archs.registry import list_archs
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
-from hwsim.core.errors import HwsimError, SpecError
+from hwsim.core.errors import SpecError
 from hwsim.core.mapping import Mapping, list_boxes
 from hwsim.core.program import EXECUTE, SPILL, STORE_O, Program, Timeline
 from hwsim.engine.execute import execute_program, list_exec_banks
@@ -40,8 +37,8 @@ class LayerJob:
         The layer.
     program : bytes
         Parameter words, then instructions with descriptors, 512 bits each.
-    parameter_words, instructions : int
-        What the registers of the same names hold.
+    parameter_words, program_words : int
+        What the registers of the same names hold: words of header and parameters, words of instructions and descriptors.
     table : ndarray [instructions]
         Of dtype ``INSTRUCTION``.
     image, wanted : ndarray uint8
@@ -60,7 +57,7 @@ class LayerJob:
     name: str
     program: bytes
     parameter_words: int
-    instructions: int
+    program_words: int
     table: npt.NDArray[np.void] = field(repr=False)
     image: Image = field(repr=False)
     wanted: Image = field(repr=False)
@@ -88,25 +85,10 @@ class OutputPlace:
 
 @cache
 def find_engine(arch: Arch) -> EngineSpec:
-    """Return the exec engine of an accelerator.
+    """Return the exec engine of an accelerator, made once a process; errors as of `accel_rtl.accelerator.find_engine`."""
+    from accel_rtl.accelerator import find_engine
 
-    Raises
-    ------
-    HwsimError
-        No RTL for this architecture, or not for these fields.
-    """
-    built = [entry.name for entry in list_archs() if _has_engine(entry.name)]
-    if arch.name not in built:
-        raise HwsimError(
-            f"architecture {arch.name} has no RTL, it is simulated only; those that have: {', '.join(built)}"
-        )
-    spec: EngineSpec = importlib.import_module(f"accel_rtl.{arch.name}.build").build_engine(arch)
-    return spec
-
-
-def _has_engine(name: str) -> bool:
-    package = f"accel_rtl.{name}"
-    return importlib.util.find_spec(package) is not None and importlib.util.find_spec(f"{package}.build") is not None
+    return find_engine(arch)
 
 
 def compile_layer(
@@ -152,7 +134,8 @@ def compile_layer(
     align, bits = arch.memory.alignment_bits, datapath.workload.out_bits
     base, shape = int(ready.out[5]), datapath.layer.out_shape
     return LayerJob(
-        name=datapath.layer.name, program=head + stream, parameter_words=len(head) // WORD_BYTES, instructions=len(table),
+        name=datapath.layer.name, program=head + stream, parameter_words=len(head) // WORD_BYTES,
+        program_words=len(stream) // WORD_BYTES,
         table=table, image=image, wanted=wanted, compared_bytes=min(len(image), int(ready.scalars[4]) // 8),
         timeline=timeline, run=run, output_bits=(base, base + stored_bits(shape, bits, align)),
         output=OutputPlace(base=base, shape=shape, bits=bits, align=align, signed=parameters.out_signed),

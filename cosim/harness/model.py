@@ -7,7 +7,6 @@ import time
 from ctypes import POINTER, Structure, c_char, c_int32, c_int64, c_uint8, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +21,6 @@ from cosim.memory_model import Master, ProtocolError, ReadBeat, Request, Slave, 
 from cosim.outcome import EVENTS, UNITS, Outcome, collect_outcome
 from hwsim.core.arch import Arch
 from hwsim.core.errors import HwsimError
-
-if TYPE_CHECKING:
-    from amaranth.lib import wiring
 
 PROGRAM_LATENCY_CYCLES = 8
 """Of the ideal program memory, from an address to its first word."""
@@ -85,17 +81,7 @@ def emit_accelerator(arch: Arch) -> tuple[Rtlil, RegisterMap]:
     from accel_rtl.accelerator import create_accelerator
 
     top = create_accelerator(arch)
-    return emit_rtlil(top), find_registers(top)
-
-
-def find_registers(top: wiring.Component) -> RegisterMap:
-    """Return the register map of an accelerator."""
-    found = getattr(top, "register_map", None)
-    if not isinstance(found, RegisterMap):
-        from accel_rtl.blocks.control_registers import describe_accelerator_map
-
-        found = describe_accelerator_map()
-    return found
+    return emit_rtlil(top), top.register_map
 
 
 def list_setup(job: LayerJob, registers: RegisterMap, program_base: int = 0) -> list[tuple[int, int]]:
@@ -103,7 +89,7 @@ def list_setup(job: LayerJob, registers: RegisterMap, program_base: int = 0) -> 
     values = {
         "program_address_low": program_base & 0xFFFF_FFFF,
         "program_address_high": program_base >> 32,
-        "program_length": job.instructions,
+        "program_words": job.program_words,
         "parameter_words": job.parameter_words,
         "control": 1,
     }
