@@ -1,8 +1,9 @@
 """The SmartDeal machine, obviously right: stepped cycle by cycle, for every slice, line and cell, in plain Python.
 
-Written from the docstring of `hwsim.archs.smartdeal.datapath` and the format in `hwsim.quant.decompose`; knows nothing of the
-kernels. It also multiplies: what it computes (`Finished.sums`) and when (`busy`, `fill`, `tail`) come from one machine. Waiting
-is never assumed away: a line whose next weights are not rebuilt yet stands still.
+Written from the docstring of `hwsim.archs.smartdeal.datapath`, the contract in ``docs/rtl.md`` and the format in
+`hwsim.quant.decompose`; knows nothing of the kernels. It also multiplies: what it computes (`Finished.sums`) and when (`busy`,
+`fill`, `tail`) come from one machine, which sees weights only through the bits of its slices' streams and activations
+only through its line stores. Of the simulator it takes the depths of the pipelines alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from itertools import product
 
 import numpy as np
 
+from hwsim.archs.smartdeal import timing
 from hwsim.core.layer import Layer
 
 Place = tuple[int, int, int] | None
@@ -27,30 +29,46 @@ def recode_booth(value: int) -> list[int]:
     return [-2 * bits[i + 2] + bits[i + 1] + bits[i] for i in range(0, 10, 2)]
 
 
+def write_bits(value: int, width: int) -> str:
+    """An integer in two's complement as characters, least significant first."""
+    return format(int(value) & ((1 << width) - 1), f"0{width}b")[::-1]
+
+
+def read_number(bits: str, signed: bool = True) -> int:
+    """The integer of characters, least significant first."""
+    value = int(bits[::-1], 2)
+    return value - (1 << len(bits)) if signed and bits[-1] == "1" else value
+
+
 @dataclass
 class Row:
-    """One unit of work: the weights' places, its index in the filter and its line within the pass."""
+    """One unit of work: the weights' places and its index in the filter."""
 
     index: int
     places: list[Place]
 
 
 @dataclass
-class Work:
-    """What one slice does in one pass: by line, (row, pixels, weights' source), nothing skipped yet."""
+class Step:
+    """One pass of one pixel group for one block of filters: ``rows[i]`` of every filter is on line i modulo the lines."""
 
-    filter: int
-    lines: dict[int, list[tuple[Row, list[Pixel]]]]
+    filters: list[int]
+    rows: list[Row]
+    pixels: list[Pixel]
+    starts_step: bool
+    starts_group: bool
+    starts_block: bool
+    ends_group: bool
 
 
 @dataclass
-class Step:
-    """One pass of one pixel group for one block of filters."""
+class Bank:
+    """What was prepared for a pass. ``activations[store, copy, i]``: of row i by weight and pixel, ``store`` a slice or 0 for all;
+    ``weights[slice, i]``: the row's coefficients and basis, or its dense weights."""
 
-    works: list[Work]
-    slots: list[tuple[int, Pixel]]
-    ends_group: bool
-    number: int
+    step: Step
+    activations: dict = field(default_factory=dict)
+    weights: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -63,120 +81,209 @@ class Finished:
     digits: int = 0
     multiplied: int = 0
     loaded: int = 0
-    indexed: int = 0
-    based: int = 0
-    idle: dict[str, int] = field(default_factory=lambda: {"cells": 0, "lines": 0})
+    decoded_bits: int = 0
+    row_store_bits: int = 0
     sums: dict[tuple[int, Pixel], int] = field(default_factory=dict)
 
 
 class Engine:
     """A rebuild engine: an accumulator for each weight, one coefficient a cycle."""
 
-    def __init__(self) -> None:
-        self.job = None
-        self.left = 0
-
-    def start(self, job, codes, basis) -> None:
-        self.job, self.codes, self.basis = job, codes, basis
-        self.left, self.acc = len(codes), [0] * len(codes)
-
-    def step(self) -> None:
-        if self.job is None or self.left == 0:
-            return
-        j = len(self.codes) - self.left
-        code = int(self.codes[j])
-        for k in range(len(self.acc)):
-            if code:
-                shifted = int(self.basis[j][k]) * 2 ** (abs(code) - 1)
-                self.acc[k] += shifted if code > 0 else -shifted
-        self.left -= 1
-
-    def weights(self) -> list[int]:
-        return [max(-128, min(127, (a + 32) // 64)) for a in self.acc]
-
-
-class Line:
-    """A line (or a cluster of one): its rows, engines, cells and the accumulators of its pixels."""
-
-    def __init__(self, machine: Machine, engines: int, ahead: bool) -> None:
-        self.machine, self.ahead = machine, ahead
-        self.engines = [Engine() for _ in range(engines)]
-        self.queue: list = []
-        self.coming: list = []
-        self.current = None
-        self.acc: dict = {}
-
-    def begin_pass(self, rows: list, following: list) -> None:
-        """Take the active rows of the pass, and see those of the next."""
-        assert not self.queue
-        assert self.current is None
-        self.queue, self.coming = list(rows), list(following)
+    def __init__(self, codes: list[int], basis: list[list[int]]) -> None:
+        self.codes, self.basis = list(codes), basis
+        self.acc, self.next = [32] * len(basis), 0
 
     @property
     def done(self) -> bool:
-        return not self.queue and self.current is None
-
-    def wanted(self):
-        """Return the next row whose weights are in no engine; of the next pass the first row alone."""
-        held = {engine.job for engine in self.engines}
-        seen = self.queue + (self.coming[:1] if self.ahead else [])
-        return next((job for job in seen if job not in held), None)
+        return self.next == len(self.codes)
 
     def step(self) -> None:
-        """Do one cycle."""
-        m = self.machine
-        free = [engine for engine in self.engines if engine.job is None]
-        job = self.wanted()
-        if m.decomposed and free and job is not None:
-            free[0].start(job, *m.coefficients(job))
-        if self.current is None and self.queue:
-            job = self.queue[0]
-            if not m.decomposed:
-                self._run(self.queue.pop(0), m.dense_weights(job), None)
-            else:
-                for engine in self.engines:
-                    if engine.job == job and engine.left == 0:
-                        self._run(self.queue.pop(0), engine.weights(), engine)
-        for engine in self.engines:
-            engine.step()
-        if self.current is not None:
-            self._multiply()
+        if self.done:
+            return
+        code = self.codes[self.next]
+        for k in range(len(self.acc)):
+            if code:
+                shifted = self.basis[self.next][k] * 2 ** (abs(code) - 1)
+                self.acc[k] += shifted if code > 0 else -shifted
+        self.next += 1
 
-    def _run(self, job, weights, engine) -> None:
-        self.current, self.weights, self.engine = job, weights, engine
-        self.machine.finished.multiplied += 1
+    def weights(self) -> list[int]:
+        return [max(-128, min(127, a // 64)) for a in self.acc]
+
+
+class Line:
+    """A line (or a cluster of one) in one pass: ``jobs`` are (coefficients or weights, activations by weight and pixel, pixels)."""
+
+    def __init__(self, machine: Machine, jobs: list) -> None:
+        self.machine, self.jobs, self.at = machine, jobs, 0
+        self.engines = [Engine(*job[0]) if machine.decomposed else None for job in jobs]
+        self.cells: list | None = None
+        self.acc: dict[Pixel, int] = {}
+        if machine.decomposed and machine.clusters == 1 and jobs:  # the first row's rebuilding is part of the pipeline
+            while not self.engines[0].done:
+                self.engines[0].step()
+        self._begin()
+
+    @property
+    def done(self) -> bool:
+        return self.at == len(self.jobs)
+
+    def _begin(self) -> None:
+        """Take the next row's weights if they are there."""
+        if self.done:
+            return
+        engine = self.engines[self.at]
+        if engine is not None and not engine.done:
+            return
+        self.weights = engine.weights() if engine else self.jobs[self.at][0]
         self.weight = 0
+        self.machine.finished.multiplied += 1
         self._take_weight()
 
     def _take_weight(self) -> None:
         """Give every cell its activation's nonzero digits, or one cycle of nothing."""
-        m = self.machine
-        row, pixels = m.jobs[self.current]
-        self.cells = []
-        for pixel in pixels:
-            digits = [(d, i) for i, d in enumerate(recode_booth(m.activation(row.places[self.weight], pixel))) if d]
-            self.cells.append(digits or [(0, 0)])
+        digits = ([(d, i) for i, d in enumerate(recode_booth(a)) if d] for a in self.jobs[self.at][1][self.weight])
+        self.cells = [found or [(0, 0)] for found in digits]
 
-    def _multiply(self) -> None:
-        m = self.machine
-        filter_, pixels = self.current[0], m.jobs[self.current][1]
-        for pixel, cell in zip(pixels, self.cells, strict=True):
+    def step(self) -> None:
+        """Do one cycle: a coefficient of the next row (of this one, in a cluster), a digit in every cell."""
+        if self.cells is None:
+            assert self.machine.clusters > 1, "a line with two engines never waits for weights"
+            self.engines[self.at].step()
+            self._begin()
+            return
+        ahead = self.at + 1
+        if self.machine.decomposed and self.machine.clusters == 1 and ahead < len(self.jobs):
+            self.engines[ahead].step()
+        for pixel, cell in zip(self.jobs[self.at][2], self.cells, strict=True):
             if cell:
                 digit, place = cell.pop(0)
-                key = (filter_, pixel)
-                self.acc[key] = self.acc.get(key, 0) + digit * 4**place * self.weights[self.weight]
-                m.finished.digits += 1
-            else:
-                m.finished.idle["cells"] += 1
+                self.acc[pixel] = self.acc.get(pixel, 0) + digit * 4**place * self.weights[self.weight]
+                self.machine.finished.digits += 1
         if any(self.cells):
             return
         self.weight += 1
         if self.weight < len(self.weights):
             self._take_weight()
             return
-        self.current = None
-        if self.engine is not None:
-            self.engine.job = None
+        self.cells, self.at = None, self.at + 1
+        self._begin()
+
+
+class Loader:
+    """Fills the line stores for a pass: every line takes a row, or a weight of a row, a cycle."""
+
+    def __init__(self, machine: Machine, bank: Bank) -> None:
+        self.machine, self.bank = machine, bank
+        self.queues: list[list] = [[] for _ in range(machine.lines)]
+        self.left = timing.LOAD_PIPELINE
+        step, macs = bank.step, machine.arch.macs
+        for store, group in enumerate(machine.stores_of(step)):
+            for i, row in enumerate(step.rows):
+                for copy in range(machine.copies):
+                    line = (copy * machine.layer.R + i) % machine.lines
+                    pixels = step.pixels[copy * macs : (copy + 1) * macs]
+                    if pixels:
+                        self.queues[line].append([(store, copy, i), machine.shift(row, group), pixels, 0])
+
+    @property
+    def done(self) -> bool:
+        return not any(self.queues) and self.left == 0
+
+    def step(self) -> None:
+        if not any(self.queues):
+            self.left = max(0, self.left - 1)
+            return
+        m = self.machine
+        for queue in self.queues:
+            if not queue:
+                continue
+            key, row, pixels, weight = queue[0]
+            count = len(row.places) if m.loads_whole_rows() else 1
+            taken = self.bank.activations.setdefault(key, [])
+            for place in row.places[weight : weight + count]:
+                taken.append([m.activation(place, pixel) for pixel in pixels])
+            queue[0][3] += count
+            if queue[0][3] == len(row.places):
+                m.finished.loaded += 1
+                queue.pop(0)
+
+
+class Decoder:
+    """Fills the row stores for a pass out of the slices' streams: parts of so many cycles, the same for all slices."""
+
+    def __init__(self, machine: Machine, bank: Bank) -> None:
+        self.machine, self.bank = machine, bank
+        beat, rows, lines = machine.arch.memory.bits_per_cycle, len(bank.step.rows), machine.lines
+        self.parts: list[tuple[str, int, int, int]] = []  # kind, first row, rows, cycles
+        if machine.decomposed:
+            if bank.step.starts_step:
+                self.parts += [("flag", 0, 0, 1)]
+                self.parts += [("basis", j, 1, beats(3 * 8, beat)) for j in range(3)]
+            self.parts += [("index", 0, rows, beats(rows, beat) - 1)]  # its first beat is part of the pipeline
+            for first in range(0, rows, lines):
+                self.parts += [("rows", first, min(lines, rows - first), beats(12 * lines, beat))]
+        else:
+            width = len(bank.step.rows[0].places)
+            self.parts = [("dense", i, 1, beats(8 * width, beat)) for i in range(rows)]
+        self.parts += [("pipeline", 0, 0, timing.DECODE_PIPELINE)]
+        self.indices: dict[int, str] = {}
+        self._settle()
+
+    @property
+    def done(self) -> bool:
+        return not self.parts
+
+    def step(self) -> None:
+        if self.parts:
+            kind, first, rows, cycles = self.parts[0]
+            self.parts[0] = (kind, first, rows, cycles - 1)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Do what parts without cycles left were there for."""
+        while self.parts and self.parts[0][3] == 0:
+            kind, first, rows, _ = self.parts.pop(0)
+            for s in range(len(self.bank.step.filters)):
+                self._read(self.machine.readers[s], s, kind, first, rows)
+
+    def _read(self, reader: Reader, s: int, kind: str, first: int, rows: int) -> None:
+        if kind == "flag":
+            reader.flag, reader.basis = reader.take(1), []
+        elif kind == "basis" and reader.flag == "1":
+            reader.basis.append([read_number(reader.take(8)) for _ in range(3)])
+        elif kind == "index":
+            self.indices[s] = reader.take(rows) if reader.flag == "1" else "0" * rows
+        elif kind == "rows":
+            for i in range(first, first + rows):
+                if self.indices[s][i] == "1":
+                    nibbles = [reader.take(4) for _ in range(3)]
+                    codes = [read_number(n[:3], False) * (-1 if n[3] == "1" else 1) for n in nibbles]
+                    self.bank.weights[s, i] = (codes, reader.basis)
+                    self.machine.finished.row_store_bits += 12
+        elif kind == "dense":
+            width = len(self.bank.step.rows[first].places)
+            self.bank.weights[s, first] = [read_number(reader.take(8)) for _ in range(width)]
+            self.machine.finished.row_store_bits += 8 * width
+
+
+class Reader:
+    """A slice's place in its stream."""
+
+    def __init__(self, machine: Machine, stream: str) -> None:
+        self.machine, self.stream, self.at, self.start = machine, stream, 0, 0
+        self.flag, self.basis = "1", []
+
+    def take(self, count: int) -> str:
+        found = self.stream[self.at : self.at + count]
+        assert len(found) == count, "the stream ends too early"
+        self.at += count
+        self.machine.finished.decoded_bits += count
+        return found
+
+
+def beats(bits: int, beat: int) -> int:
+    return (bits + beat - 1) // beat
 
 
 class Machine:
@@ -197,16 +304,19 @@ class Machine:
         self.layer, self.arch, self.codec, self.dense = layer, arch, codec, weights
         self.decomposed = codec is not None and not codec.plan.is_dense
         self.stored, self.zero = stored, zero_point
-        self.depthwise = layer.op == "conv" and layer.G > 1 and layer.C == 1 and layer.K == 1
+        depthwise = layer.op == "conv" and layer.G > 1 and layer.C == 1 and layer.K == 1
+        self.spread = depthwise and arch.depthwise == "spread"
         self.columns = layer.N if layer.op == "gemm" else layer.Q
-        self.single = not self.depthwise and layer.P * self.columns == 1
-        self.lines = arch.lines * (min(arch.clusters, arch.macs) if self.single else 1)
-        self.by_kernel = layer.R * layer.S > 1 or self.depthwise
+        single = not self.spread and layer.P * self.columns == 1
+        self.clusters = min(arch.clusters, arch.macs) if single else 1
+        self.lines = arch.lines * self.clusters
+        self.by_kernel = layer.R * layer.S > 1 or self.spread
+        self.width = layer.S if self.by_kernel else 3
+        self.held = arch.lines * (arch.line_rows // ((self.width + 2) // 3))
         self.copies = 1
-        if self.depthwise:
+        if self.spread:
             self.copies = max(1, min(arch.lines // layer.R, len(range(0, self.columns, arch.macs))))
         self.finished = Finished()
-        self.jobs: dict = {}
 
     # --- what there is to do -----------------------------------------------------------------------------------------
 
@@ -219,28 +329,31 @@ class Machine:
         firsts = range(0, layer.C, 3)
         return [Row(i, [(c, 0, 0) if c < layer.C else None for c in range(f, f + 3)]) for i, f in enumerate(firsts)]
 
-    def passes_of(self) -> list[list[Row]]:
-        """Rows of a filter cut at the ends of basis slices (or whole channels) and by what the line stores hold."""
-        rows, held = self.rows_of(), self.arch.lines * self.arch.line_rows
+    def steps_of_filter(self) -> list[list[list[Row]]]:
+        """Rows of a filter cut into steps at the ends of basis slices (or whole channels), steps by what the line stores hold."""
+        rows = self.rows_of()
         if self.decomposed:
             unit = self.codec.plan.rows
         elif self.by_kernel:
-            unit = max(held // self.layer.R, 1) * self.layer.R
+            unit = max(self.held // self.layer.R, 1) * self.layer.R
         else:
-            unit = held
+            unit = self.held
+        steps = [rows[first : first + unit] for first in range(0, len(rows), unit)]
+        return [[step[i : i + self.held] for i in range(0, len(step), self.held)] for step in steps]
+
+    def steps_of_tile(self, lo, hi) -> list[list[list[Row]]]:
+        """Steps whose channels a tile holds."""
         found = []
-        for first in range(0, len(rows), unit):
-            part = rows[first : min(first + unit, len(rows))]
-            found += [part[i : i + held] for i in range(0, len(part), held)]
+        for step in self.steps_of_filter():
+            channels = [place[0] for rows in step for row in rows for place in row.places if place]
+            if self.spread or (lo[3] <= min(channels) and max(channels) < hi[3]):
+                found.append(step)
         return found
 
-    def channels_of_passes(self) -> list[range]:
-        """Input channels that each pass touches."""
-        found = []
-        for rows in self.passes_of():
-            channels = [place[0] for row in rows for place in row.places if place]
-            found.append(range(min(channels), max(channels) + 1))
-        return found
+    def loads_whole_rows(self) -> bool:
+        """Whether a line takes a row in one cycle."""
+        layer = self.layer
+        return self.by_kernel and layer.S <= 3 and layer.dilation[1] == 1 and layer.stride[1] <= 2
 
     def activation(self, place: Place, pixel: Pixel) -> int:
         """Centred activation that a weight meets at a pixel; zero in padding."""
@@ -256,181 +369,162 @@ class Machine:
             return 0
         return int(self.stored[n, c, y, x]) - self.zero
 
-    def coefficients(self, job):
-        """Codes of a row and the basis of its slice."""
-        filter_, index = job[0], job[1]
-        s, i = divmod(index, self.codec.plan.rows)
-        return self.codec.codes[filter_, s, i], self.codec.basis[filter_, s]
-
-    def dense_weights(self, job) -> list[int]:
-        filter_, index = job[0], job[1]
-        row = self.rows_of()[index]
-        return [int(self.dense[(filter_, *place)]) if place else 0 for place in row.places]
-
-    def is_active(self, filter_: int, row: Row) -> bool:
-        if not self.decomposed:
-            return True
-        codes, _ = self.coefficients((filter_, row.index))
-        return any(int(c) for c in codes)
-
     def shift(self, row: Row, group: int) -> Row:
         """Return the row with channels of the whole input."""
         base = group * self.layer.C
         return Row(row.index, [place and (place[0] + base, *place[1:]) for place in row.places])
 
-    def meets_work(self, row: Row, pixels: list[Pixel]) -> bool:
-        return any(self.activation(place, pixel) for place in row.places for pixel in pixels)
+    def stores_of(self, step: Step) -> list[int]:
+        """Group of each line store that differs: one for all slices, or one a slice."""
+        groups = [f // self.layer.K for f in step.filters]
+        return groups if self.spread else groups[:1]
 
-    def steps_of(self, lo, hi) -> list[Step]:
-        """Passes of a tile in order; ``lo``, ``hi`` along N G K C P Q."""
-        layer, arch = self.layer, self.arch
-        n0, g0, k0, c0, p0, q0 = (int(v) for v in lo)
-        n1, g1, k1, c1, p1, q1 = (int(v) for v in hi)
-        chosen = [
-            (i, rows)
-            for i, (rows, channels) in enumerate(zip(self.passes_of(), self.channels_of_passes(), strict=True))
-            if self.depthwise or (c0 <= channels[0] and channels[-1] < c1)
+    def blocks_of(self, lo, hi) -> list[list[int]]:
+        """Filters of all groups that run together: filter s of a block on slice s."""
+        layer, slices = self.layer, self.arch.slices
+        if self.spread:
+            return [list(range(g, min(g + slices, hi[1]))) for g in range(lo[1], hi[1], slices)]
+        starts = [(g, k) for g in range(lo[1], hi[1]) for k in range(lo[2], hi[2], slices)]
+        return [[g * layer.K + i for i in range(k, min(k + slices, hi[2]))] for g, k in starts]
+
+    def groups_of(self, lo, hi) -> list[list[Pixel]]:
+        """Pixel groups in order."""
+        wide = self.arch.macs * self.copies
+        if self.layer.op == "gemm":
+            return [[(n, 0, 0) for n in range(a, min(a + wide, hi[0]))] for a in range(lo[0], hi[0], wide)]
+        return [
+            [(n, p, q) for q in range(a, min(a + wide, hi[5]))]
+            for n in range(lo[0], hi[0])
+            for p in range(lo[4], hi[4])
+            for a in range(lo[5], hi[5], wide)
         ]
-        if self.depthwise:
-            blocks = [list(range(g, min(g + arch.slices, g1))) for g in range(g0, g1, arch.slices)]
-        else:
-            starts = [(g, k) for g in range(g0, g1) for k in range(k0, k1, arch.slices)]
-            blocks = [[g * layer.K + i for i in range(k, min(k + arch.slices, k1))] for g, k in starts]
-        wide = arch.macs * self.copies
-        if layer.op == "gemm":
-            groups = [[(n, 0, 0) for n in range(a, min(a + wide, n1))] for a in range(n0, n1, wide)]
-        else:
-            groups = [
-                [(n, p, q) for q in range(a, min(a + wide, q1))]
-                for n in range(n0, n1)
-                for p in range(p0, p1)
-                for a in range(q0, q1, wide)
-            ]
-        steps = []
-        for block in blocks:
-            for pixels in groups:
-                for i, rows in chosen:
-                    works = [self._assign(f, rows, pixels) for f in block]
-                    slots = [(f, pixel) for f in block for pixel in pixels]
-                    steps.append(Step(works, slots, i == chosen[-1][0], len(steps)))
-        return steps
 
-    def _assign(self, filter_: int, rows: list[Row], pixels: list[Pixel]) -> Work:
-        lines: dict = {line: [] for line in range(self.lines)}
-        macs = self.arch.macs
-        for copy in range(self.copies):
-            part = pixels[copy * macs : (copy + 1) * macs]
-            for i, row in enumerate(rows):
-                if part:
-                    line = (copy * self.layer.R + i) % self.lines
-                    group = filter_ // self.layer.K
-                    lines[line].append((self.shift(row, group), part))
-        return Work(filter_, lines)
-
-    # --- the machine ---------------------------------------------------------------------------------------------------
-
-    def stores_of(self, step: Step | None) -> list[int]:
-        """Rows that each line's store has to take for a step: shared by the slices, except in depthwise layers."""
-        need = [0] * self.lines
-        if step is None:
-            return need
-        for work in step.works if self.depthwise else step.works[:1]:
-            for line in range(self.lines):
-                need[line] += sum(self.meets_work(row, pixels) for row, pixels in work.lines[line])
-        return need
-
-    def active_jobs(self, step: Step | None) -> list[list[list]]:
-        """For each slice and line the rows that the index selector leaves, as keys of ``jobs``."""
-        found = []
-        for work in step.works if step else []:
-            per_line = []
-            for line in range(self.lines):
-                keys = []
-                for row, pixels in work.lines[line]:
-                    if self.is_active(work.filter, row) and self.meets_work(row, pixels):
-                        key = (work.filter, row.index, step.number, line, pixels[0])
-                        self.jobs[key] = (row, pixels)
-                        keys.append(key)
-                per_line.append(keys)
-            found.append(per_line)
+    def list_steps(self, lo, hi) -> list[Step]:
+        """Passes of a tile in order; ``lo``, ``hi`` along N G K C P Q."""
+        chosen = [(rows, i == 0) for step in self.steps_of_tile(lo, hi) for i, rows in enumerate(step)]
+        groups, found = self.groups_of(lo, hi), []
+        for block in self.blocks_of(lo, hi):
+            for j, pixels in enumerate(groups):
+                for i, (rows, starts) in enumerate(chosen):
+                    found.append(Step(block, rows, pixels, starts, i == 0, i == j == 0, i == len(chosen) - 1))
         return found
 
-    def run_tile(self, lo, hi) -> Finished:
-        """Run one tile from empty line stores."""
-        result = self.finished = Finished()
-        slices = self.arch.slices
-        lines = [
-            [Line(self, 1 if self.single else 2, not self.single) for _ in range(self.lines)] for _ in range(slices)
-        ]
-        steps = self.steps_of(lo, hi)
-        size = 3 if self.decomposed else 0
-        hidden = 0 if self.single else size
+    # --- the bits ----------------------------------------------------------------------------------------------------
 
-        # the fill: the first bank is loaded while the first rows are rebuilt
-        left = self.stores_of(steps[0])
-        jobs = self.active_jobs(steps[0])
-        self._begin(lines, [], jobs)
-        while any(left) or result.fill < hidden:
-            left = self._load(left)
-            for line in self._all(lines):
-                line.step()
+    def write_filter(self, filter_: int, steps: list[list[list[Row]]]) -> str:
+        """The bits of a filter in a stream."""
+        found = ""
+        for step in steps:
+            if not self.decomposed:
+                for row in (row for rows in step for row in rows):
+                    found += "".join(write_bits(self.dense[(filter_, *p)] if p else 0, 8) for p in row.places)
+                continue
+            slice_index, first = divmod(step[0][0].index, self.codec.plan.rows)
+            assert first == 0
+            codes = self.codec.codes[filter_, slice_index]
+            used = any(codes[row.index % self.codec.plan.rows].any() for rows in step for row in rows)
+            found += "01"[used]
+            if not used:
+                continue
+            found += "".join(write_bits(b, 8) for b in self.codec.basis[filter_, slice_index].ravel())
+            for rows in step:
+                held = [[int(c) for c in codes[row.index % self.codec.plan.rows]] for row in rows]
+                found += "".join("01"[any(row)] for row in held)
+                found += "".join(write_bits(abs(c), 3) + "01"[c < 0] for row in held if any(row) for c in row)
+        return found
+
+    def write_streams(self, lo, hi) -> list[str]:
+        """The stream of each slice for a tile, not filled to beats."""
+        steps, streams = self.steps_of_tile(lo, hi), [""] * self.arch.slices
+        for block in self.blocks_of(lo, hi):
+            for s, f in enumerate(block):
+                streams[s] += self.write_filter(f, steps)
+        return streams
+
+    def write_tile(self, lo, hi) -> str:
+        """The bits of a tile in memory."""
+        beat = self.arch.memory.bits_per_cycle
+        streams = [bits + "0" * (-len(bits) % beat) for bits in self.write_streams(lo, hi)]
+        header = "".join(write_bits(len(bits) // beat, 16) for bits in streams)
+        return header + "0" * (-len(header) % beat) + "".join(streams)
+
+    # --- the machine -------------------------------------------------------------------------------------------------
+
+    def lines_of(self, bank: Bank) -> list[tuple[int, Line]]:
+        """Lines with something to do in a pass, by filter: rows with a coefficient and a nonzero activation."""
+        step, found = bank.step, []
+        entries, macs = (self.width + 2) // 3, self.arch.macs
+        for s, filter_ in enumerate(step.filters):
+            jobs: list[list] = [[] for _ in range(self.lines)]
+            stored = [0] * self.arch.lines
+            for copy, (i, _) in product(range(self.copies), enumerate(step.rows)):
+                pixels = step.pixels[copy * macs : (copy + 1) * macs]
+                if not pixels:
+                    continue
+                activations = bank.activations[s if self.spread else 0, copy, i]
+                line = (copy * self.layer.R + i) % self.lines
+                stored[line % self.arch.lines] += entries
+                if (s, i) in bank.weights and any(a for by_pixel in activations for a in by_pixel):
+                    jobs[line].append((bank.weights[s, i], activations, pixels))
+            assert max(stored) <= self.arch.line_rows, "a line store is full"
+            found += [(filter_, Line(self, rows)) for rows in jobs if rows]
+        return found
+
+    def prepare(self, step: Step | None) -> tuple[Bank, list]:
+        """Start the stage that fills a bank: slices go back to their filter's first bit for each pixel group but the first."""
+        if step is None:
+            return Bank(step), []  # type: ignore[arg-type]
+        for reader in self.readers[: len(step.filters)]:
+            if step.starts_block:
+                reader.start = reader.at
+            elif step.starts_group:
+                reader.at = reader.start
+        bank = Bank(step)
+        return bank, [Loader(self, bank), Decoder(self, bank)]
+
+    def run_tile(self, lo, hi) -> Finished:
+        """Run one tile from empty stores."""
+        lo, hi = [int(v) for v in lo], [int(v) for v in hi]
+        result = self.finished = Finished()
+        self.readers = [Reader(self, bits) for bits in self.write_streams(lo, hi)]
+        steps = self.list_steps(lo, hi)
+        bank, stages = self.prepare(steps[0])
+        while not all(stage.done for stage in stages):
+            for stage in stages:
+                stage.step()
             result.fill += 1
-        clock = result.fill
-        draining, since = 0, 0  # results of the last group that have not left yet; cycles of this group
+        clock, draining, since = result.fill, 0, 0
+        results = self.arch.macs * self.copies
+        sums: dict = {}
         for number, step in enumerate(steps):
-            following = steps[number + 1] if number + 1 < len(steps) else None
-            after = self.active_jobs(following)
-            self._begin(lines, jobs, after)
-            self._count_pass(step, jobs)
-            left = self.stores_of(following)
-            cycles = 0
+            lines, left = self.lines_of(bank), timing.RUN_PIPELINE
+            bank, stages = self.prepare(steps[number + 1] if number + 1 < len(steps) else None)
             while True:
-                for line in self._all(lines):
-                    result.idle["lines"] += line.done
-                    line.step()
-                left = self._load(left)
+                running = [line for _, line in lines if not line.done]
+                if not running and left == 0 and all(stage.done for stage in stages):  # noqa: SIM102
+                    if not (step.ends_group and since < results):
+                        break
+                left -= not running and left > 0
+                for part in (*running, *stages):
+                    part.step()
                 draining = max(0, draining - 1)
-                cycles, since, clock = cycles + 1, since + 1, clock + 1
-                finished = all(line.done for line in self._all(lines)) and not any(left) and cycles >= max(1, hidden)
-                if finished and not (step.ends_group and since < self.arch.macs * self.copies):
-                    break
+                since, clock = since + 1, clock + 1
+            for filter_, line in lines:
+                for pixel, value in line.acc.items():
+                    sums[filter_, pixel] = sums.get((filter_, pixel), 0) + value
             if step.ends_group:
                 assert draining == 0, "the copies of the accumulators are still being read"
-                self._hand_over(lines, step)
-                draining, since = self.arch.macs * self.copies, 0
-            jobs = after
+                for slot in product(step.filters, step.pixels):
+                    result.sums[slot] = sums.pop(slot, 0)
+                draining, since = results, 0
+        assert not sums
+        assert all(reader.at == len(reader.stream) for reader in self.readers), "streams are read to their end"
         result.busy = clock
-        result.tail = self._drain(draining)
+        result.tail = self._drain(draining) + timing.RESULT_PIPELINE
         return result
 
-    def _all(self, lines):
-        return [line for per_slice in lines for line in per_slice]
-
-    def _load(self, left: list[int]) -> list[int]:
-        """Every line store takes one row."""
-        self.finished.loaded += sum(1 for rows in left if rows)
-        return [max(0, rows - 1) for rows in left]
-
-    def _begin(self, lines, now, after) -> None:
-        for s, per_slice in enumerate(lines):
-            for i, line in enumerate(per_slice):
-                line.begin_pass(now[s][i] if s < len(now) else [], after[s][i] if s < len(after) else [])
-
-    def _count_pass(self, step: Step, jobs) -> None:
-        self.finished.based += sum(any(per_line) for per_line in jobs)
-        self.finished.indexed += sum(len(rows) for work in step.works for rows in work.lines.values())
-
-    def _hand_over(self, lines, step: Step) -> None:
-        """Add the accumulators of a group's lines, and clear them."""
-        for line in self._all(lines):
-            for key, value in line.acc.items():
-                self.finished.sums[key] = self.finished.sums.get(key, 0) + value
-            line.acc.clear()
-        for slot in step.slots:
-            self.finished.sums.setdefault(slot, 0)
-
     def _drain(self, results: int) -> int:
-        """Send the results through the adder tree, a register a stage, and count the cycles until the last is written."""
+        """Send the results through the adder tree, a register a stage, and count the cycles until the last has left it."""
         leaves, stages = self.lines, 0
         while leaves > 1:
             leaves, stages = (leaves + 1) // 2, stages + 1

@@ -68,7 +68,7 @@ def archs(draw, **others) -> SmartDeal:
     """Engines of a few slices, lines and cells."""
     return make_arch(
         slices=draw(small(1, 4)), lines=draw(small(1, 5)), macs=draw(small(1, 4)), line_rows=draw(small(2, 5)),
-        clusters=draw(small(1, 2)), depthwise=draw(st.sampled_from(["spread", "grouped"])), **others,
+        memory=Memory(bits_per_cycle=draw(st.sampled_from([1, 8, 24, 64, 256]))), clusters=draw(small(1, 2)), depthwise=draw(st.sampled_from(["spread", "grouped"])), **others,
     )  # fmt: skip
 
 
@@ -118,9 +118,7 @@ def cases(draw, kind: str | None = None, arch: SmartDeal | None = None, most_slo
     real = rng.normal(size=shape) * draw(st.sampled_from([0.003, 0.05, 1.0]))
     codec, weights = None, rng.integers(-128, 128, shape).astype(np.int8)
     if draw(small(0, 5)) < 5:
-        force = draw(st.booleans()) and not (
-            layer.is_depthwise and layer.K == 1
-        )  # the engine takes dense depthwise weights
+        force = draw(st.booleans()) and not (layer.is_depthwise and layer.K == 1)  # spread layers have dense weights
         ratio = draw(st.sampled_from([0.0, 0.0, 0.5, 0.9, 1.0]))
         codec = decompose_layer(real, DecomposeOptions(prune_ratio=ratio, prune_group=2, force=force))
         weights = codec.rebuilt_int8

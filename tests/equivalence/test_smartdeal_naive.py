@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwsim.archs.smartdeal import timing
 from hwsim.archs.smartdeal.spec import PRESETS
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import list_boxes
+from hwsim.core.mapping import Boxes, Mapping, list_boxes
 from hwsim.quant.decompose import DecomposeOptions, decompose_layer
 from tests.naive_cases import conv
-from tests.naive_smartdeal import convolve
+from tests.naive_smartdeal import Finished, convolve
 from tests.naive_smartdeal_cases import KINDS, Case, cases, make_arch, tilings
 
 
@@ -25,12 +26,17 @@ def run_both(case: Case, tile=None) -> None:
     boxes = list_boxes(layer, tile)
     times = datapath.exec_times(boxes)
     out = np.zeros(layer.out_shape, np.int64)
-    counts = np.zeros(5, np.int64)
+    counts = Finished()
     for i, (lo, hi) in enumerate(zip(boxes.lo, boxes.hi, strict=True)):
-        found = case.machine().run_tile(lo, hi)
+        machine = case.machine()
+        packed = "".join("01"[bit] for bit in datapath.pack_weights(case.weights, lo, hi))
+        assert packed == machine.write_tile([int(v) for v in lo], [int(v) for v in hi])
+        check_passes(datapath, lo, hi, machine)
+        found = machine.run_tile(lo, hi)
         got = int(times.busy[i]), int(times.fill[i]), int(times.tail[i])
         assert got == (found.busy, found.fill, found.tail), f"tile {lo}..{hi}"
-        counts += (found.digits, found.multiplied, found.loaded, found.indexed, found.based)
+        for name in ("digits", "multiplied", "loaded", "decoded_bits", "row_store_bits"):
+            setattr(counts, name, getattr(counts, name) + getattr(found, name))
         for (filter_, (n, p, q)), value in found.sums.items():
             out[n, filter_, p, q] += value
         written = {(f, n * layer.P * layer.Q + p * layer.Q + q) for f, (n, p, q) in found.sums}
@@ -38,28 +44,58 @@ def run_both(case: Case, tile=None) -> None:
     if layer.op == "gemm":
         assert layer.out_shape[2:] == (1, 1)
     assert (out == convolve(layer, case.stored, case.zero_point, case.weights)).all()
-    check_counts(case, datapath, counts, np.array([tile], np.int64))
+    check_counts(case, datapath, counts, tile)
     total = datapath.sum_tiles(np.array([tile], np.int64))
     assert 0 < total.busy[0] <= times.busy.sum()
 
 
-def check_counts(case: Case, datapath, counts, tile) -> None:
+def check_passes(datapath, lo, hi, machine) -> None:
+    """The passes that the datapath lists are those of the machine, and their cycles make up the tile's."""
+    passes = datapath.list_passes(lo, hi)
+    layer = datapath.layer
+    wanted = []
+    for step in machine.list_steps([int(v) for v in lo], [int(v) for v in hi]):
+        (n, p, q), f = step.pixels[0], step.filters[0]
+        place = (0, 0, n) if layer.op == "gemm" else (n, p, q)
+        rows = step.rows[0].index, len(step.rows), step.starts_step, step.ends_group
+        wanted.append((f // layer.K, f % layer.K, len(step.filters), *place, len(step.pixels), *rows))
+    names = ["group", "filter", "filters", "image", "out_row", "column", "columns"]
+    names += ["first_row", "rows", "starts_step", "ends_group"]
+    assert passes[names].tolist() == wanted
+    steps = machine.steps_of_filter()
+    step_of_row = {rows[0].index: i for i, step in enumerate(steps) for rows in step}
+    assert [step_of_row[row] for row in passes["first_row"].tolist()] == passes["step"].tolist()
+    busy, since = int(passes[0]["prepare_cycles"]), 0
+    for i, one in enumerate(passes):
+        after = int(passes[i + 1]["prepare_cycles"]) if i + 1 < len(passes) else 0
+        busy, since = busy + max(int(one["run_cycles"]), after), since + max(int(one["run_cycles"]), after)
+        if one["ends_group"]:
+            busy, since = busy + max(0, datapath.least - since), 0
+    assert busy == datapath.exec_times(Boxes(lo[None], hi[None])).busy[0]
+
+
+def check_counts(case: Case, datapath, counts: Finished, tile) -> None:
     """What the machine counted is what the datapath reports."""
     layer, arch = case.layer, case.arch
-    digits, multiplied, loaded, indexed, based = (int(count) for count in counts)
-    totals = datapath.sum_tiles(tile)
-    decomposed = case.codec is not None and not case.codec.plan.is_dense
-    if decomposed:
-        assert totals.wbuf_read_bits[0] == multiplied * 3 * 4 + indexed + based * 72
+    totals = datapath.sum_tiles(np.array([tile], np.int64))
+    assert totals.wbuf_read_bits[0] == counts.decoded_bits
+    pixels = min(arch.macs, layer.N if layer.op == "gemm" else layer.Q)
+    by_kernel = layer.R * layer.S > 1 or datapath.spread
+    width = layer.S if by_kernel else 3
+    if by_kernel and width <= 3 and layer.stride[1] <= 2 and layer.dilation[1] == 1:
+        elements = (pixels - 1) * layer.stride[1] + width
     else:
-        per_row = layer.S if layer.R * layer.S > 1 or datapath.depthwise else 3
-        assert totals.wbuf_read_bits[0] == multiplied * per_row * 8
-    one = layer.P * (layer.N if layer.op == "gemm" else layer.Q) == 1 and not datapath.depthwise
-    pixels = 1 if one else arch.macs
-    reach = (pixels - 1) * layer.stride[1] + (layer.S - 1) * layer.dilation[1] + 1
-    elements = reach if layer.R * layer.S > 1 or datapath.depthwise else 3 * pixels
-    assert totals.ibuf_read_bits[0] == loaded * elements * 8
-    assert int(datapath.sums[0]) == digits
+        elements = width * ((pixels - 1) * layer.stride[1] + 1)
+    assert totals.ibuf_read_bits[0] == counts.loaded * elements * 8
+    actions = datapath.count_actions(Mapping(tile=tile, order="MKC"))
+    found = {(action.component, action.verb): action.count for action in actions}
+    assert found.get(("booth", "booth_digit"), 0) == counts.digits
+    row_bits = 12 if datapath.rows.decomposed else 8 * width
+    assert found.get(("rf", "read"), 0) == counts.multiplied * (width * pixels * 9 + row_bits)
+    stores = 1 if datapath.spread else arch.slices
+    assert found["rf", "write"] == counts.loaded * stores * width * pixels * 9 + counts.row_store_bits
+    rebuilt = counts.multiplied * 9 if datapath.rows.decomposed else 0
+    assert found.get(("rebuild", "shift_add"), 0) == rebuilt
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -119,24 +155,30 @@ def test_constant_activations_at_every_zero_point(stored, zero_point):
     run_both(replace(case, stored=np.full_like(case.stored, stored)))
 
 
-def test_all_zero_activations_cost_the_least_of_every_pass_and_group():
+def test_all_zero_activations_cost_the_preparation_of_every_pass():
     layer = conv(size=(2, 8), window=(3, 3), padding=(1, 1, 1, 1), K=8, C=64)
     case = make_case(layer, make_arch(slices=4, lines=4, macs=4, line_rows=8), zeros=1.0)
     times = case.datapath().exec_times(list_boxes(layer, (1, 1, 8, 64, 2, 8)))
-    passes = -(-192 // 32)
-    assert times.busy[0] == 3 + 2 * 2 * 2 * passes * 3
+    prepare = max(8 + timing.LOAD_PIPELINE, 8 + timing.DECODE_PIPELINE)
+    first = max(8 + timing.LOAD_PIPELINE, 8 + 4 + timing.DECODE_PIPELINE)
+    run, groups, passes = timing.RUN_PIPELINE, 2 * 2 * 2, -(-192 // 32)
+    group = (passes - 1) * max(prepare, run) + max(first, run)
+    assert times.busy[0] == first + groups * group - max(first, run) + run
     run_both(case)
 
 
 def test_a_pixel_group_of_one_short_pass_waits_for_the_results_of_the_one_before():
-    layer = conv(size=(1, 32), K=2, C=3)
-    case = make_case(layer, make_arch(slices=2, lines=1, macs=8, line_rows=4), zeros=1.0, dense=True)
-    times = case.datapath().exec_times(list_boxes(layer, (1, 1, 2, 3, 1, 32)))
-    assert (times.busy[0], times.fill[0], times.tail[0]) == (4 * 8, 0, 8)
+    layer = conv(size=(1, 160), K=2, C=3)
+    case = make_case(layer, make_arch(slices=2, lines=1, macs=40, line_rows=4), zeros=1.0, dense=True)
+    times = case.datapath().exec_times(list_boxes(layer, (1, 1, 2, 3, 1, 160)))
+    prepare = max(3 + timing.LOAD_PIPELINE, 1 + timing.DECODE_PIPELINE)
+    least = max(40, prepare, timing.RUN_PIPELINE)
+    assert (times.busy[0], times.fill[0]) == (prepare + 4 * least, prepare)
+    assert times.tail[0] == 40 + timing.RESULT_PIPELINE
     run_both(case)
 
 
-def test_a_pass_without_work_in_any_slice_still_hides_the_rebuilding_of_the_next():
+def test_passes_without_work_in_any_slice():
     """One row a pass; the middle passes meet zero activations alone."""
     arch = make_arch(slices=1, lines=1, macs=2, line_rows=1)
     wide = conv(size=(1, 2), window=(3, 3), padding=(1, 1, 1, 1), K=1, C=4)
