@@ -218,11 +218,15 @@ class VectorUnitComponent(wiring.Component):
             return Signal(len(like), name=f"{name}_{what}")
 
         def step(what: str, place: Value, slot: Value) -> tuple[Value, Value]:
-            moved = Signal(len(slot) + 1, name=f"{name}_{what}_moved")
-            m.d.comb += moved.eq(slot + tile[f"{name}_{what}_slot"])
-            over = moved >= tile[f"{name}_span"]
-            further = place + tile[f"{name}_{what}"][:bits] + Mux(over, tile[f"{name}_skip"], 0)
-            return further[:bits], Mux(over, moved - tile[f"{name}_span"], moved)[: len(slot)]
+            # the slot from which a step leaves the unit, and what it then adds: ready before the tile's second step
+            edge = Signal(len(tile[f"{name}_span"]), name=f"{name}_{what}_edge")
+            wide = Signal(bits, name=f"{name}_{what}_wide")
+            m.d.sync += edge.eq(tile[f"{name}_span"] - tile[f"{name}_{what}_slot"])
+            m.d.sync += wide.eq(tile[f"{name}_{what}"] + tile[f"{name}_skip"])
+            left = slot - edge
+            over = ~left[-1]
+            further = Mux(over, place + wide, place + tile[f"{name}_{what}"][:bits])
+            return further[:bits], Mux(over, left, slot + tile[f"{name}_{what}_slot"])[: len(slot)]
 
         begin, begin_slot = tile[f"{name}_first"][:bits], tile[f"{name}_first_slot"]
         base = {loop: signal(f"base_{loop}", begin) for loop in "ngpq"}
