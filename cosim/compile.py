@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -52,6 +53,8 @@ class LayerJob:
         First bit of the output tensor, and one past its last.
     output : OutputPlace
         How its elements lie.
+    simulator_seconds : float
+        Time that lowering and timing the layer took.
     """
 
     name: str
@@ -66,6 +69,7 @@ class LayerJob:
     run: Run
     output_bits: tuple[int, int]
     output: OutputPlace
+    simulator_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +129,14 @@ def compile_layer(
     check_layer(datapath, machine, parameters)
     parameters = join_pixels(parameters)
     ready = prepare_lowering(datapath, arch)
+    began = time.perf_counter()
     table = lower_table(datapath, mapping, ready)
+    run, timeline = time_table(table, arch)
+    seconds = time.perf_counter() - began
     head = pack_header(datapath, parameters) + pack_parameters(datapath.layer, parameters)
     stream = pack_stream(engine, datapath, arch, mapping, parameters, table)
     image = _pad(build_image(datapath, mapping, ready, table, weight, operands, fill), machine.beat_bits // 8, fill)
     wanted = execute_program(Program(instructions=table.tobytes()), datapath, arch, mapping, image, parameters)
-    run, timeline = time_table(table, arch)
     align, bits = arch.memory.alignment_bits, datapath.workload.out_bits
     base, shape = int(ready.out[5]), datapath.layer.out_shape
     return LayerJob(
@@ -139,6 +145,7 @@ def compile_layer(
         table=table, image=image, wanted=wanted, compared_bytes=min(len(image), int(ready.scalars[4]) // 8),
         timeline=timeline, run=run, output_bits=(base, base + stored_bits(shape, bits, align)),
         output=OutputPlace(base=base, shape=shape, bits=bits, align=align, signed=parameters.out_signed),
+        simulator_seconds=seconds,
     )  # fmt: skip
 
 

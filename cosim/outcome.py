@@ -37,6 +37,8 @@ class Outcome:
         By the names of `accel_rtl.blocks.counters.COUNTERS`.
     problem : str
         Why it did not end as it should; empty if it did.
+    seconds : float
+        Time of the run.
     surplus : str
         Events behind the last instruction of a unit; empty if there are none.
     """
@@ -50,6 +52,7 @@ class Outcome:
     counters: dict[str, int]
     problem: str = ""
     surplus: str = ""
+    seconds: float = 0.0
 
 
 def collect_outcome(
@@ -61,6 +64,7 @@ def collect_outcome(
     host_cycles: int,
     counters: dict[str, int],
     problem: str = "",
+    seconds: float = 0.0,
 ) -> Outcome:
     """Return an outcome from the cycles of each unit's pulses, by (unit, event), in order."""
     n, queue, empty = len(job.table), job.table["queue"], find_empty(job.table)
@@ -79,6 +83,7 @@ def collect_outcome(
     return Outcome(
         image=image, ready=times["taken"], start=times["start"], end=times["finish"], cycles=cycles,
         host_cycles=host_cycles, counters=counters, problem=problem, surplus="; ".join(surplus),
+        seconds=seconds,
     )  # fmt: skip
 
 

@@ -204,7 +204,8 @@ class Harness:
         )  # fmt: skip
         began = time.perf_counter()
         self._library.accelerator_run(self._handle, ctypes.byref(request))
-        self.seconds += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        self.seconds += seconds
         self.cycles += int(request.host_cycles)
         counts = np.array(request.counts)
         return collect_outcome(
@@ -215,6 +216,7 @@ class Harness:
             host_cycles=int(request.host_cycles),
             counters=join_counters(values.tolist()),
             problem=_name_problem(request, errors, masks["error"]),
+            seconds=seconds,
         )
 
 
