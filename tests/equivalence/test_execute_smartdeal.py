@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwsim.archs.registry import find_arch
+from hwsim.archs.smartdeal.spec import DEPTHWISE
 from hwsim.core.datapath import LayerData, Workload
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import ORDERS, Mapping
@@ -39,6 +40,7 @@ def decomposed_cases(draw):
     arch = find_arch("smartdeal", "small")
     arch = replace(
         arch, lines=draw(st.sampled_from([2, 4])), line_rows=draw(st.sampled_from([3, 12])),
+        depthwise=draw(st.sampled_from(DEPTHWISE)), shell=replace(arch.shell, ibuf_bits=1 << 20, obuf_bits=1 << 20),
         memory=Memory(bits_per_cycle=draw(st.sampled_from([8, 64])), align_bits=draw(st.sampled_from([0, 8, 128]))),
     )  # fmt: skip
     tile = [draw(st.integers(-(-extent // 3), extent)) for extent in

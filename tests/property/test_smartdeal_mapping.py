@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -16,25 +18,26 @@ from tests.naive_smartdeal_cases import cases, make_arch, tilings
 from tests.property.test_mapper_bound import OBJECTIVES, list_candidates
 
 
-def count_bits(case, lo, hi) -> int:
-    """Bits of a tile's weights: dense ones, or coefficients of stored rows, bases of slices with any, an index bit a row."""
-    layer, codec = case.layer, case.codec
-    filters = [g * layer.K + k for g in range(lo[1], hi[1]) for k in range(lo[2], hi[2])]
-    if codec is None or codec.plan.is_dense:
-        return sum(8 for _ in filters for _ in range(lo[3], hi[3]) for _ in range(layer.R * layer.S))
-    bits = 0
-    for f in filters:
-        bases = set()
+def count_streams(case, lo, hi) -> list[int]:
+    """Bits of the streams of a tile: dense rows, or a flag a step, and where it is set basis, index and coefficients."""
+    layer, codec, slices = case.layer, case.codec, case.arch.slices
+    streams = [0] * slices
+    spread = case.arch.depthwise == "spread" and layer.G > 1 and layer.K == layer.C == 1
+    for g, k in product(range(lo[1], hi[1]), range(lo[2], hi[2])):
+        f, s = g * layer.K + k, (g - lo[1] if spread else k - lo[2]) % slices
+        if codec is None or codec.plan.is_dense:
+            by_kernel = layer.R * layer.S > 1 or spread
+            weights = (hi[3] - lo[3]) * layer.R * layer.S
+            streams[s] += 8 * (weights if by_kernel else -(-weights // 3) * 3)
+            continue
+        steps: dict[int, list[bool]] = {}
         for row in range(codec.plan.row_count):
             place = codec.plan.locate_row(row)
-            if not lo[3] <= place.channel < hi[3]:
-                continue
-            bits += 1
-            if any(codec.codes[f, place.slice_index, place.row_in_slice]):
-                bits += 3 * 4
-                bases.add(place.slice_index)
-        bits += len(bases) * 9 * 8
-    return bits
+            if lo[3] <= place.channel < hi[3]:
+                stored = any(codec.codes[f, place.slice_index, place.row_in_slice])
+                steps.setdefault(place.slice_index, []).append(stored)
+        streams[s] += sum(1 + any(rows) * (72 + len(rows) + 12 * sum(rows)) for rows in steps.values())
+    return streams
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -46,20 +49,21 @@ def test_storage_of_tiles_is_what_they_hold(data):
     align = data.draw(st.sampled_from([1, 8, 64]))
     boxes = list_boxes(case.layer, tile)
     bits = datapath.weight_tile_bits(boxes)
-    assert bits.tolist() == [count_bits(case, lo, hi) for lo, hi in zip(boxes.lo, boxes.hi, strict=True)]
+    beat, slices = case.arch.memory.bits_per_cycle, case.arch.slices
+    header = -(-16 * slices // beat) * beat
+    streams = [count_streams(case, lo, hi) for lo, hi in zip(boxes.lo.tolist(), boxes.hi.tolist(), strict=True)]
+    filled = [[-(-one // beat) * beat for one in tile] for tile in streams]
+    assert bits.tolist() == [header + sum(tile) for tile in filled]
     weights = {
         tuple(int(v) for v in (*lo[1:4], *hi[1:4])): int(b) for lo, hi, b in zip(boxes.lo, boxes.hi, bits, strict=True)
     }
     candidates = np.array([tile, tile, [getattr(case.layer, dim) for dim in "NGKCPQ"]], np.int64)
-    assert datapath.largest_weight_tile(candidates)[0] == max(weights.values())
+    assert datapath.largest_weight_tile(candidates)[0] == header + slices * max(max(tile) for tile in filled)
     total, first = datapath.sum_weight_tiles(candidates, align)
     assert total[0] == sum(-(-b // align) * align for b in weights.values())
     assert first[0] == -(-int(bits[0]) // align) * align
-    assert sum(weights.values()) == datapath.weight_storage_bits()
-    if case.codec is not None:
-        assert datapath.weight_storage_bits() == case.codec.storage_bits.total_bits
-    else:
-        assert datapath.weight_storage_bits() == 8 * case.layer.weights
+    whole = count_streams(case, [0] * 6, [getattr(case.layer, dim) for dim in "NGKCPQ"])
+    assert datapath.weight_storage_bits() == sum(whole)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -118,7 +122,7 @@ def test_a_tile_within_a_block_or_group_is_timed_as_the_whole_of_them(data):
     datapath = case.datapath()
     extents = np.array([getattr(case.layer, dim) for dim in "NGKCPQ"], np.int64)
     lo = np.array([[data.draw(st.integers(0, int(extent) - 1)) for extent in extents]], np.int64)
-    if not datapath.depthwise:
+    if not datapath.spread:
         lo[0, 1] = 0
     hi = lo + 1
     quantum = np.array(datapath.quantum(), np.int64)

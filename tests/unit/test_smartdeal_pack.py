@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwsim.archs.registry import find_arch
-from hwsim.archs.smartdeal.pack import cut_tile, pack_step, read_step, rebuild_rows, unpack_tile
-from hwsim.core.datapath import LayerData, Workload
+from hwsim.archs.smartdeal.pack import pack_step, read_step, rebuild_rows
+from hwsim.core.bits import bits_to_integers, integers_to_bits
+from hwsim.core.datapath import LayerData, StoredWeights, Workload
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import list_boxes
 from hwsim.core.policy import LayerFormat
@@ -21,12 +22,16 @@ from hwsim.quant.decompose import DecomposeOptions, decompose_layer
 SMALL = find_arch("smartdeal", "small")
 
 
-def bind(layer: Layer, weight: np.ndarray, lines=4, line_rows=12, codec="native", prune=0.0):
+def bind(layer: Layer, weight, lines=4, line_rows=12, codec="native", prune=0.0, beat=64, force=False, slices=4):
     """Return a datapath on decomposed weights (dense where ``codec`` is) and the stored integers."""
-    arch = replace(SMALL, lines=lines, line_rows=line_rows, prune_ratio=prune)
+    memory = replace(SMALL.memory, bits_per_cycle=beat)
+    arch = replace(SMALL, slices=slices, lines=lines, line_rows=line_rows, prune_ratio=prune, memory=memory)
     fmt = LayerFormat(codec=codec)
     load = Workload(layer=layer, fmt=fmt, out_bits=8, operand_bits=(8,), operand_shapes=(layer.in_shape,))
     found = arch.store_weights(load, weight)
+    if force:
+        codec = decompose_layer(weight, DecomposeOptions(force=True))
+        found = StoredWeights(integers=codec.rebuilt_int8, scale=codec.scale, codec=codec)
     activation = np.random.default_rng(0).integers(-128, 128, layer.in_shape).astype(np.int8)
     data = LayerData(activation=activation, codec=found.codec if found else None)
     stored = found.integers if found else np.clip(np.rint(weight * 60), -128, 127).astype(np.int8)
@@ -44,22 +49,22 @@ def draw_weight(layer, seed=1, zeros=0.3):
     return weight.astype(np.float32)
 
 
-def test_a_step_is_index_basis_and_nibbles_least_significant_bit_first():
+def test_a_step_is_flag_basis_and_for_each_pass_index_and_nibbles_least_significant_bit_first():
     found = decompose_layer(draw_weight(conv(1, 4), zeros=0.0))
     codes, basis = found.codes.copy(), found.basis.copy()
     codes[0, 0] = 0
     codes[0, 0, 2], codes[0, 0, 9] = (7, 0, -3), (-1, 0, 0)
     basis[0, 0] = [[1, -2, 3], [-4, 5, -6], [127, -127, 0]]
-    bits = pack_step(replace(found, codes=codes, basis=basis), 0, 0)
-    assert bits.size == 12 + 72 + 24
-    assert np.flatnonzero(bits[:12]).tolist() == [2, 9]
-    octets = np.packbits(bits[12:84], bitorder="little").view(np.int8)
+    bits = pack_step(replace(found, codes=codes, basis=basis), 0, 0, [8, 4])
+    assert bits.size == 1 + 72 + 12 + 24
+    assert bits[0] == 1
+    octets = np.packbits(bits[1:73], bitorder="little").view(np.int8)
     assert octets.tolist() == [1, -2, 3, -4, 5, -6, 127, -127, 0]
-    assert bits[84:].reshape(-1, 4).tolist() == [
-        [1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 0, 1],
-        [1, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0],
-    ]  # fmt: skip
-    rows, end = read_step(bits, 0, 12)
+    assert np.flatnonzero(bits[73:81]).tolist() == [2], "the index of the first pass, then its coefficients"
+    assert bits[81:93].reshape(-1, 4).tolist() == [[1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 0, 1]]
+    assert bits[93:97].tolist() == [0, 1, 0, 0], "the index of the second pass"
+    assert bits[97:].reshape(-1, 4).tolist() == [[1, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
+    rows, end = read_step(bits, 0, [8, 4])
     assert end == bits.size
     # row 2: (64 B[0] - 4 B[2] + 32) >> 6; row 9: (-B[0] + 32) >> 6
     assert rows[2].tolist() == [(64 - 508 + 32) >> 6, (-128 + 508 + 32) >> 6, (192 + 32) >> 6]
@@ -67,14 +72,14 @@ def test_a_step_is_index_basis_and_nibbles_least_significant_bit_first():
     assert not rows[[0, 1, 3, 4, 5, 6, 7, 8, 10, 11]].any()
 
 
-def test_a_step_of_zero_rows_is_its_index_alone():
+def test_a_step_of_zero_rows_is_its_flag_alone():
     layer = conv(2, 8)
     weight = draw_weight(layer, zeros=0.0)
     weight[0] = 0
     found = decompose_layer(weight)
-    assert pack_step(found, 0, 0).tolist() == [0] * 24
-    rows, end = read_step(np.zeros(30, np.uint8), 3, 24)
-    assert (end, rows.any()) == (27, False)
+    assert pack_step(found, 0, 0, [24]).tolist() == [0]
+    rows, end = read_step(np.zeros(30, np.uint8), 3, [24])
+    assert (end, rows.any(), rows.shape) == (4, False, (24, 3))
 
 
 @given(st.lists(st.integers(0, 15), min_size=3, max_size=3), st.lists(st.integers(-127, 127), min_size=9, max_size=9))
@@ -130,22 +135,39 @@ def test_the_layers_of_this_file_are_decomposed_and_dense_in_steps_of_both_kinds
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(1, 9), st.integers(3, 90), st.sampled_from([1, 3]), st.floats(0, 1), st.integers(0, 999))
-def test_all_tiles_together_are_the_layers_stored_bits(K, C, size, zeros, seed):
+def test_all_tiles_together_are_the_layers_stored_bits_headers_and_fillings_apart(K, C, size, zeros, seed):
     layer = conv(K, C, size, size)
-    datapath, stored = bind(layer, draw_weight(layer, seed, zeros), prune=0.25)
+    datapath, stored = bind(layer, draw_weight(layer, seed, zeros), prune=0.25, beat=1)
     step = datapath.rows.pass_channels
     boxes = list_weight_boxes(layer, (1, 1, 4, min(step, C), 1, 1))
     tiles = [datapath.pack_weights(stored, lo, hi) for lo, hi in zip(boxes.lo, boxes.hi, strict=True)]
-    assert sum(tile.size for tile in tiles) == datapath.weight_storage_bits()
+    assert sum(tile.size - 16 * 4 for tile in tiles) == datapath.weight_storage_bits()
 
 
-def test_filters_stand_one_behind_the_other_so_that_a_loader_can_deal_them_to_slices():
-    layer = LAYERS["3x3, two steps"]
-    datapath, stored = bind(layer, draw_weight(layer))
-    whole = list_boxes(layer, (1, 1, layer.K, layer.C, 1, 1))
+def test_every_slice_has_a_stream_of_whole_beats_behind_a_header_of_their_lengths():
+    layer = LAYERS["3x3 grouped"]
+    datapath, stored = bind(layer, draw_weight(layer), force=True, slices=3)
+    whole = list_boxes(layer, (1, layer.G, layer.K, layer.C, 1, 1))
     packed = datapath.pack_weights(stored, whole.lo[0], whole.hi[0])
-    parts = [pack_step(datapath.codec, f, s) for f in range(layer.K) for s in range(2)]
-    np.testing.assert_array_equal(packed, np.concatenate(parts))
+    at, lengths = 64, []
+    for s, filters in enumerate(([0, 3, 4, 7, 8, 11], [1, 5, 9], [2, 6, 10])):
+        stream = np.concatenate([pack_step(datapath.codec, f, 0, [18]) for f in filters])
+        np.testing.assert_array_equal(packed[at : at + stream.size], stream, f"slice {s}")
+        lengths.append(-(-stream.size // 64))
+        assert not packed[at + stream.size : at + 64 * lengths[-1]].any()
+        at += 64 * lengths[-1]
+    assert at == packed.size
+    header = np.packbits(packed[:64], bitorder="little").view("<u2").tolist()
+    assert header == [*lengths, 0]
+
+
+def test_a_dense_row_of_too_few_channels_is_stored_whole():
+    layer = conv(2, 4, 1, 1)
+    datapath, _ = bind(layer, draw_weight(layer), codec="dense")
+    weight = np.array([[1, 2, 3, 4], [-1, -2, -3, -4]], np.int8).reshape(2, 4, 1, 1)
+    whole = list_boxes(layer, (1, 1, 2, 4, 1, 1))
+    packed = np.packbits(datapath.pack_weights(weight, whole.lo[0], whole.hi[0]), bitorder="little").view(np.int8)
+    assert packed.tolist() == [1, 0, 1, 0, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, -1, -2, -3, -4, 0, 0, 0, 0]
 
 
 def test_weights_that_are_not_the_decomposition_are_refused():
@@ -156,14 +178,18 @@ def test_weights_that_are_not_the_decomposition_are_refused():
         datapath.pack_weights(stored + 1, boxes.lo[0], boxes.hi[0])
 
 
-def test_a_tile_with_a_bit_too_many_is_refused():
+def test_tiles_that_do_not_add_up_are_refused():
     layer = LAYERS["3x3"]
     datapath, stored = bind(layer, draw_weight(layer))
     boxes = list_weight_boxes(layer, (1, 1, layer.K, layer.C, 1, 1))
-    bits = np.append(datapath.pack_weights(stored, boxes.lo[0], boxes.hi[0]), np.uint8(0))
-    cut = cut_tile(layer, datapath.rows.pass_channels, boxes.lo[0], boxes.hi[0])
-    with pytest.raises(ValueError, match=f"a weight tile of {bits.size} bits ends at bit {bits.size - 1}"):
-        unpack_tile(bits, layer, [layer.C * 3], cut)
+    lo, hi = boxes.lo[0], boxes.hi[0]
+    bits = datapath.pack_weights(stored, lo, hi)
+    with pytest.raises(ValueError, match=f"a weight tile of {bits.size + 1} bits, its header says {bits.size}"):
+        datapath.unpack_weights(np.append(bits, np.uint8(0)), lo, hi, True)
+    longer = np.concatenate([bits, np.zeros(64, np.uint8)])
+    longer[48:64] = integers_to_bits(bits_to_integers(bits[48:64], False) + 1, 16)
+    with pytest.raises(ValueError, match=r"a stream of [0-9]+ bits ends at bit"):
+        datapath.unpack_weights(longer, lo, hi, True)
 
 
 def test_the_options_of_the_codec_are_those_of_the_architecture():
