@@ -25,7 +25,7 @@ from hwsim.core.errors import HwsimError, MissingExtra
 
 __all__ = [
     "Field", "Port", "Rtlil", "Verilog", "cached_folder", "emit_rtlil", "emit_verilog", "hash_content", "list_ports",
-    "list_versions", "locate_cache", "run_yosys",
+    "list_versions", "locate_cache", "run_yosys", "write_verilog",
 ]  # fmt: skip
 
 VERILOG_RECIPE = ("proc -norom", "opt_clean", "memory_collect", "check -assert")
@@ -143,7 +143,12 @@ def emit_verilog(component: wiring.Component, name: str = "top") -> Verilog:
     HwsimError
         Yosys refuses the design (``check -assert``: a net with two drivers, none, or a combinational loop).
     """
-    source = emit_rtlil(component, name)
+    return write_verilog(emit_rtlil(component, name))
+
+
+def write_verilog(source: Rtlil) -> Verilog:
+    """Return RTLIL as Verilog; see `emit_verilog`."""
+    name = source.name
     key = hash_content("verilog", source.text, *VERILOG_RECIPE, *list_versions())
 
     def build(folder: Path) -> None:

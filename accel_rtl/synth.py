@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from amaranth.lib import wiring
 
@@ -144,10 +145,15 @@ def synthesize(
 
 def list_commands(target: str, liberty: Path | None = None, collision_free: bool = False) -> list[str]:
     """Return the Yosys commands of a target: ``top.il`` in, ``stat.json`` out."""
-    commands = ["read_rtlil top.il", *_PREPARE, *([_IGNORE_COLLISION] if collision_free else ()), _SPLIT]
+    prepare = ["read_rtlil top.il", *_PREPARE, *([_IGNORE_COLLISION] if collision_free else ()), _SPLIT]
+    return [*prepare, *finish_commands(target, liberty)]
+
+
+def finish_commands(target: str, liberty: Path | None = None) -> list[str]:
+    """Return the Yosys commands behind preparation: map to the target's cells, write ``stat.json``."""
     if target in FPGA_COMMANDS:
-        return [*commands, FPGA_COMMANDS[target], "tee -q -o stat.json stat -json"]
-    commands += ["synth -flatten -top top"]
+        return [FPGA_COMMANDS[target], "tee -q -o stat.json stat -json"]
+    commands = ["synth -flatten -top top"]
     if target == "gates":
         return [*commands, f"abc -g {GATES}", "opt_clean", "tee -q -o stat.json stat -json -tech cmos"]
     assert liberty is not None
@@ -194,21 +200,37 @@ def hash_file(path: Path) -> str:
 def _read_result(folder: Path, target: str, key: str) -> Utilization:
     text = (folder / "stat.json").read_text()
     design = json.loads(text[text.index("{") :])["design"]
-    cells = {name.removeprefix("\\"): _count(value) for name, value in design["num_cells_by_type"].items()}
+    return read_counts(design, target, key, (folder / "yosys.log").read_text())
+
+
+def read_counts(stat: Mapping[str, Any], target: str, key: str, log: str) -> Utilization:
+    """Return what an entry of ``stat -json`` (of a module, or of the whole design) says.
+
+    Parameters
+    ----------
+    stat : mapping
+    target : str
+    key : str
+        Becomes the digest.
+    log : str
+        What Yosys printed, for the longest path of ``asic``.
+    """
+    cells = {name.removeprefix("\\"): _count(value) for name, value in stat["num_cells_by_type"].items()}
+    # blocks that kept their boundary, and marks of those that did not
+    cells = {name: count for name, count in cells.items() if not name.startswith("top.") and name != "$scopeinfo"}
     ordered = tuple(sorted(cells.items()))
     if target in FPGA_COMMANDS:
         kinds = {kind: _sum_cells(cells, pattern) for kind, pattern in _KINDS[target].items()}
         return Utilization(target=target, cells=ordered, digest=key, **kinds)
     if target == "gates":
         registers = _sum_cells(cells, r"\$_S?DFFE?_\w+|\$_SDFFCE_\w+")
-        estimate = int(str(design["estimated_num_transistors"]).rstrip("+"))
+        estimate = int(str(stat.get("estimated_num_transistors", 0)).rstrip("+"))
         return Utilization(target=target, cells=ordered, digest=key, ff=registers, transistors=estimate)
-    path = re.search(r"Delay\s*=\s*([\d.]+) ps", (folder / "yosys.log").read_text())
-    if "area" not in design:
+    if "area" not in stat and cells:
         raise HwsimError("yosys: the library gives no area")
     return Utilization(
-        target=target, cells=ordered, digest=key, ff=_sum_cells(cells, r".*df[fr]\w*"), area_um2=float(design["area"]),
-        path_ps=float(path[1]) if path else 0.0,
+        target=target, cells=ordered, digest=key, ff=_sum_cells(cells, r".*df[fr]\w*"),
+        area_um2=float(stat.get("area", 0)), path_ps=max(map(float, re.findall(r"Delay\s*=\s*([\d.]+) ps", log)), default=0.0),
     )  # fmt: skip
 
 
