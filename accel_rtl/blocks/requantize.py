@@ -25,6 +25,8 @@ from hwsim.quant.requant import LARGEST_SHIFT, ROUNDINGS, requantize_mulshift, r
 MODES = ("mulshift", "shift")
 HALF_MULTIPLIER_BITS = 16
 """A wider multiplier is cut here: two products in one cycle, their sum in the next."""
+QUARTERS_CYCLES = 3
+"""Both factors cut there: four products in one cycle, each in one multiplier of an FPGA, then their sums by pairs, then the sum."""
 ROUNDING_LATENCY_CYCLES = 4
 
 Int64 = npt.NDArray[np.int64]
@@ -87,7 +89,9 @@ class Requantize:
     @property
     def latency_cycles(self) -> int:
         """Cycles from accumulator to stored integer."""
-        multiply = (2 if self.multiplier_bits > HALF_MULTIPLIER_BITS else 1) if self.mode == "mulshift" else 0
+        multiply = (
+            (QUARTERS_CYCLES if self.multiplier_bits > HALF_MULTIPLIER_BITS else 1) if self.mode == "mulshift" else 0
+        )
         return 1 + multiply + ROUNDING_LATENCY_CYCLES
 
     def compute(
@@ -163,9 +167,9 @@ class RequantizeUnit(wiring.Component):
     ``o``        out        ``stored`` by lane, ``tag``
     ===========  =========  ======================================================================================
 
-    Latency ``latency_cycles``: 7 with a multiplier (bias, two halves of the product, their sum, shift by eights, shift by ones,
-    saturate, round and clamp), 5 without. Throughput: an element a lane and cycle. Reset: no result is valid; data registers
-    are not reset. It cannot be stalled: results are valid for one cycle.
+    Latency ``latency_cycles``: 8 with a multiplier (bias, four parts of the product, sums of two, their sum, shift by eights,
+    shift by ones, saturate, round and clamp), 5 without. Throughput: an element a lane and cycle. Reset: no result is valid;
+    data registers are not reset. It cannot be stalled: results are valid for one cycle.
     """
 
     def __init__(self, spec: Requantize) -> None:
@@ -197,7 +201,8 @@ class RequantizeUnit(wiring.Component):
         value: Value
         if spec.mode == "mulshift":
             multiplier = delay(m, self.i.multiplier[lane], 1, f"multiplier{lane}")
-            value, cycles = multiply(m, total, multiplier, f"product{lane}")
+            wide = spec.multiplier_bits > HALF_MULTIPLIER_BITS
+            value, cycles = (multiply_quarters if wide else multiply)(m, total, multiplier, f"product{lane}")
             amount = delay(m, self.i.shift[lane], 1 + cycles, f"shift{lane}")
         else:
             amount = Signal(range(LARGEST_SHIFT + spec.left_bits + 1), name=f"shift{lane}", reset_less=True)
@@ -277,6 +282,29 @@ def multiply(m: Module, value: Value, multiplier: Value, name: str) -> tuple[Val
     high = Signal(signed(width - cut), name=f"{name}_high", reset_less=True)
     m.d.sync += [low.eq(value * low_half), high.eq(value * high_half), product.eq(low + (high << cut))]
     return product, 2
+
+
+def multiply_quarters(m: Module, value: Value, multiplier: Value, name: str) -> tuple[Value, int]:
+    """Return a registered product with both factors cut in halves, and `QUARTERS_CYCLES`; ``multiplier`` is unsigned."""
+    cut = HALF_MULTIPLIER_BITS
+    if len(value) <= cut:
+        product, cycles = multiply(m, value, multiplier, name)
+        return delay(m, product, QUARTERS_CYCLES - cycles, f"{name}_late"), QUARTERS_CYCLES
+    sums = []
+    for half, factor in (("low", multiplier[:cut]), ("high", multiplier[cut:])):
+        width = len(value) + len(factor)
+        low = Signal(cut + len(factor), name=f"{name}_{half}_low", reset_less=True)
+        high = Signal(signed(width - cut), name=f"{name}_{half}_high", reset_less=True)
+        total = Signal(signed(width), name=f"{name}_{half}", reset_less=True)
+        m.d.sync += [
+            low.eq(value[:cut] * factor),
+            high.eq(value[cut:].as_signed() * factor),
+            total.eq(low + (high << cut)),
+        ]
+        sums.append(total)
+    product = Signal(signed(len(value) + len(multiplier)), name=name, reset_less=True)
+    m.d.sync += product.eq(sums[0] + (sums[1] << cut))
+    return product, QUARTERS_CYCLES
 
 
 def round_and_clamp(

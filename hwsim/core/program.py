@@ -41,7 +41,7 @@ LOAD, EXEC, STORE, LOAD_SECOND = range(4)
 OPCODES = ("LOAD_W", "LOAD_I", "LOAD_P", "EXEC", "STORE", "SPILL")
 LOAD_W, LOAD_I, LOAD_P, EXECUTE, STORE_O, SPILL = range(6)
 
-STORE_PIPELINE_CYCLES = 10
+STORE_PIPELINE_CYCLES = 11
 """Cycles from the start of a STORE to its request to the memory, besides one for each ``store_lanes`` accumulators: reading
 ``obuf``, requantizing, packing (the stages of `accel_rtl`'s store unit)."""
 SPILL_PIPELINE_CYCLES = 1
