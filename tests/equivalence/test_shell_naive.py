@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hwsim.archs.systolic.spec import PRESETS
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import ORDERS, Mapping
-from hwsim.core.program import OPCODES, Program
+from hwsim.core.program import INSTRUCTION, OPCODES, Program
 from hwsim.core.shell import Memory
 from hwsim.engine.lower import lower
 from hwsim.engine.run import time_program
@@ -59,6 +59,46 @@ def test_results_of_tiles_with_tails_of_their_own_arrive_one_behind_the_other(ca
     program = Program(instructions=table.tobytes())
     assume(time_program(program, arch)[0].cycles <= MOST_CYCLES)
     compare(program, arch)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(cases(), st.integers(0, 1000))
+def test_stores_and_spills_ask_their_own_cycles_behind_their_start(case, seed):
+    datapath, arch, mapping = case
+    table = lower(datapath, arch, mapping).table.copy()
+    stores = np.isin(table["op"], [OPCODES.index("STORE"), OPCODES.index("SPILL")])
+    table["cycles"][stores] = np.random.default_rng(seed).integers(0, 60, stores.sum())
+    program = Program(instructions=table.tobytes())
+    assume(time_program(program, arch)[0].cycles <= MOST_CYCLES)
+    compare(program, arch)
+
+
+@pytest.mark.parametrize("channels", ["shared", "per-operand"])
+def test_transfers_without_tokens_meet_at_the_port(channels, small_arch):
+    # Loads and stores of random lengths side by side: ties of requests, stores that ask long behind loads that are ready later.
+    rng = np.random.default_rng(1)
+    seen = 0
+    for latency, issue in ((0, 0), (5, 0), (5, 2), (32, 1)) * 6:
+        table = np.zeros(40, INSTRUCTION)
+        table["queue"] = rng.choice([0, 0, 2], 40)
+        table["op"] = np.where(table["queue"] == 0, rng.choice([0, 1, 2], 40), rng.choice([4, 5], 40))
+        if channels == "per-operand":
+            table["queue"][table["op"] == 0] = 3
+        table["bits"] = rng.choice([0, 1, 64, 200, 640], 40)
+        table["cycles"][table["queue"] == 2] = rng.choice([0, 1, 4, 30], (table["queue"] == 2).sum())
+        arch = replace(
+            small_arch,
+            memory=Memory(latency_cycles=latency, channels=channels),
+            shell=replace(small_arch.shell, issue_cycles=issue),
+        )
+        timeline = time_program(Program(instructions=table.tobytes()), arch)[1]
+        naive = run_naive(table, arch.memory, issue)
+        for name in ("ready", "start", "end"):
+            assert [getattr(naive, name)[i] for i in range(40)] == getattr(timeline, name).tolist(), name
+        asks = timeline.start + np.where(table["queue"] == 2, table["cycles"], 0)
+        moving = table["bits"] > 0
+        seen += len(set(asks[moving & (table["queue"] == 2)]) & set(asks[moving & (table["queue"] == 0)]))
+    assert seen > 10
 
 
 SPILLING = Layer(

@@ -18,7 +18,7 @@ from hwsim.core.shell import Memory
 from hwsim.engine import kernel_lower, kernel_shell
 from hwsim.engine.dram import DramState, new_state, read_counts
 from hwsim.engine.lower import lower, lower_table, prepare_lowering
-from hwsim.engine.run import _prepare_memory, clock_ratio, time_program
+from hwsim.engine.run import clock_ratio, describe_memory, prepare_dram, time_program
 from tests.naive_cases import cases, workload_of
 
 FLAT = cases()
@@ -161,9 +161,9 @@ def test_plain_python_and_compiled_kernels_agree(kind):
     table = lower_table(datapath, mapping, ready)
 
     def run(kernel):
-        head, state, refresh_at = _prepare_memory(arch)
+        head, state = describe_memory(arch), prepare_dram(arch)
         out = [np.zeros(len(table), np.int64) for _ in range(3)] + [np.zeros(10, np.int64)]
-        status = kernel(table, head, np.array(INITIAL_TOKENS, np.int64), *state, refresh_at, *out)
+        status = kernel(table, head, np.array(INITIAL_TOKENS, np.int64), *state, *out)
         return status, out, state
 
     status, out, state = run(kernel_shell.run_shell)

@@ -13,12 +13,13 @@ if not os.environ.get("CI"):
 
 from accel_rtl.blocks.read_dma import LEAST_LATENCY_CYCLES, ReadDma
 from accel_rtl.blocks.run_walker import RunWalker
-from accel_rtl.blocks.write_dma import LEAST_STORE_CYCLES, WriteDma
+from accel_rtl.blocks.write_dma import WriteDma
 from cosim.memory_model import AxiMemory, FlatTiming, Stress
 from hwsim.core.program import INSTRUCTION, LOAD, LOAD_W, STORE, STORE_O
 from hwsim.core.shell import Memory
 from hwsim.engine.image import list_run_bits
-from tests.rtl.dma_bench import Bench, Job, cut_beats, cut_stores, time_naively
+from tests.naive_shell import run_naive
+from tests.rtl.dma_bench import Bench, Job, cut_beats, cut_stores
 
 BEAT = 64
 HALF = 1 << 19
@@ -77,7 +78,7 @@ def test_lone_transfer_ends_latency_and_beats_behind_its_start(bench, queue, sha
     record = make_record(queue, shape, HALF // 8 * (queue == STORE) + 77)
     job = make_traffic(random.Random(1), [record])
     latency = 9
-    outcome = bench.run(job, lambda image: AxiMemory(image, BEAT, FlatTiming(latency, 7)), store_cycles=7)
+    outcome = bench.run(job, lambda image: AxiMemory(image, BEAT, FlatTiming(latency, 7)))
     beats = int(record["bits"]) // BEAT
     assert outcome.start[0] == 2
     assert outcome.end[0] == 2 + (latency if queue == LOAD else 7) + beats
@@ -86,7 +87,7 @@ def test_lone_transfer_ends_latency_and_beats_behind_its_start(bench, queue, sha
 
 @pytest.mark.parametrize("latency", [LEAST_LATENCY_CYCLES, 40])
 @pytest.mark.parametrize("seed", range(4))
-def test_loads_and_stores_share_the_port_in_the_order_of_their_starts(bench, latency, seed):
+def test_loads_and_stores_share_the_port_in_the_order_in_which_they_ask(bench, latency, seed):
     rng = random.Random(seed)
     records = []
     for _ in range(24):
@@ -97,7 +98,7 @@ def test_loads_and_stores_share_the_port_in_the_order_of_their_starts(bench, lat
         records.append(make_record(queue, (run, (count, 70), (1, 0), (1, 0)), place, cycles))
     job = make_traffic(rng, records)
     outcome = bench.run(job, lambda image: AxiMemory(image, BEAT, FlatTiming(latency)))
-    wanted = time_naively(job.table, Memory(latency_cycles=latency, bits_per_cycle=BEAT), job.issue, LEAST_STORE_CYCLES)
+    wanted = run_naive(job.table, Memory(latency_cycles=latency, bits_per_cycle=BEAT), job.issue)
     assert outcome.end == wanted.end
     assert bytes(outcome.image) == job.wanted
 
