@@ -130,7 +130,7 @@ def describe_windows(datapath: SystolicDatapath, arch: Systolic, spec: Im2col, l
     area = find_input_box(layer, shape, lo, hi)
     slab = cut_slab(shape, arch.a_width, arch.memory.alignment_bits, area)
     geometry = measure_slab(datapath, arch, slab, size)
-    (rows, columns), per_vector = area[2:], shape[2] == shape[3] == 1
+    rows, columns = area[2:]
     origin = [
         locate_window(layer, axis, int(lo[dim]), int(hi[dim]))[0] - span[0]
         for axis, dim, span in ((0, P, rows), (1, Q, columns))
@@ -156,8 +156,6 @@ def describe_windows(datapath: SystolicDatapath, arch: Systolic, spec: Im2col, l
     span = geometry.shared * geometry.slot
     fields |= {"span": span, "skip": geometry.unit - span if geometry.shared > 1 else 0}
     fields |= {"in_rows": rows[1] - rows[0], "in_cols": columns[1] - columns[0], "group": size[C] * plane}
-    if per_vector and fields["in_rows"]:
-        fields["in_rows"] = fields["in_cols"] = 1
     wrapped = ("address", "skip", "group")
     return {key: value % (1 << spec.address_bits) if key.endswith(wrapped) else value for key, value in fields.items()}
 
