@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amaranth.hdl import Cat, Module, Signal, signed, unsigned
+from amaranth.hdl import Assert, Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,9 +35,12 @@ class ParameterRam:
     ----------
     channels : int
         A multiple of four.
+    checked : bool
+        Assert in simulation that no word is read and written in the same cycle.
     """
 
     channels: int = PARAMETER_CHANNELS
+    checked: bool = False
 
     def __post_init__(self) -> None:
         require_int("parameter_ram.channels", self.channels, 2 * PARAMETERS_OF_A_WORD, 1 << 16)
@@ -74,12 +77,13 @@ class ParameterRamComponent(wiring.Component):
     -----
     write_valid, write_address, write_data : in
         A word of 512 bits and its place; readable from the next cycle on. Bits that no field claims are not kept.
-    channel : in
+    read_valid, channel : in
         Of which channel.
     parameters : out, `PARAMETER_LAYOUT`
-        Of the channel of the cycle before.
+        Of the last channel read, from the cycle after it on.
 
-    Latency: 1 cycle, a read and a write a cycle. Nothing stalls. Reset does not clear it. Never read and write a word in one cycle.
+    Latency: 1 cycle, a read and a write a cycle. Nothing stalls. Reset does not clear it. Never read and write a word in one
+    cycle.
     """
 
     def __init__(self, spec: ParameterRam) -> None:
@@ -89,6 +93,7 @@ class ParameterRamComponent(wiring.Component):
                 "write_valid": In(1),
                 "write_address": In(range(spec.words)),
                 "write_data": In(WORD_BITS),
+                "read_valid": In(1),
                 "channel": In(range(spec.channels)),
                 "parameters": Out(PARAMETER_LAYOUT),
             }
@@ -107,13 +112,17 @@ class ParameterRamComponent(wiring.Component):
         )
         write, read = words.write_port(), words.read_port()
         lane = Signal(lane_bits)
-        m.d.sync += lane.eq(self.channel[:lane_bits])
+        with m.If(self.read_valid):
+            m.d.sync += lane.eq(self.channel[:lane_bits])
+        if self._spec.checked:
+            collides = self.write_valid & self.read_valid & (read.addr == write.addr)
+            m.d.sync += Assert(~collides, "a parameter word is read and written in the same cycle")
         m.d.comb += [
             write.addr.eq(self.write_address),
             write.data.eq(Cat(self.write_data[k * PARAMETER_BITS :][:size] for k in lanes)),
             write.en.eq(self.write_valid),
             read.addr.eq(self.channel[lane_bits:]),
-            read.en.eq(1),
+            read.en.eq(self.read_valid),
             self.parameters.eq(read.data.word_select(lane, size)),
         ]
         return m

@@ -48,10 +48,13 @@ class StoreUnit:
         Sizes: beat, columns and words of ``obuf``, staging buffer. ``a_bits`` is the width of stored outputs: 1, 2, 4, 8 or 16.
     bursts : int
         Of the write DMA.
+    checked : bool
+        Assert in simulation that no word of its memories is read and written in the same cycle.
     """
 
     machine: Machine
     bursts: int = 16
+    checked: bool = False
 
     def __post_init__(self) -> None:
         machine = self.machine
@@ -79,7 +82,9 @@ class StoreUnit:
     def stage(self) -> StoreStage:
         """Packer and staging buffer."""
         machine = self.machine
-        return StoreStage(beat_bits=machine.beat_bits, element_bits=machine.a_bits, beats=machine.stage_beats)
+        return StoreStage(
+            beat_bits=machine.beat_bits, element_bits=machine.a_bits, beats=machine.stage_beats, checked=self.checked
+        )
 
     @property
     def spill(self) -> SpillReader:
@@ -225,12 +230,13 @@ class StoreUnitComponent(wiring.Component):
     def _requantize(self, m: Module, walk: Any, stage: Any) -> None:
         """Put parameters and accumulators together: a cycle to read both, one to choose the column."""
         spec = self._spec
-        m.submodules.parameters = parameters = ParameterRam().create()
+        m.submodules.parameters = parameters = ParameterRam(checked=spec.checked).create()
         m.submodules.requantize = unit = spec.requantize.create()
         m.d.comb += [
             parameters.write_valid.eq(self.write_valid),
             parameters.write_address.eq(self.write_address),
             parameters.write_data.eq(self.write_data),
+            parameters.read_valid.eq(walk.valid),
             parameters.channel.eq(walk.channel),
             unit.limits.zero_point.eq(self.out_zero),
             unit.limits.low.eq(self.out_low),

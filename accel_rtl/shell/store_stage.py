@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,11 +28,14 @@ class StoreStage:
         Of a stored element: 1, 2, 4, 8 or 16, at most a beat.
     beats : int
         What the memory holds.
+    checked : bool
+        Assert in simulation that no beat is read and written in the same cycle.
     """
 
     beat_bits: int
     element_bits: int
     beats: int
+    checked: bool = False
 
     def __post_init__(self) -> None:
         if self.element_bits not in ELEMENT_BITS or self.element_bits > self.beat_bits:
@@ -138,6 +141,9 @@ class StoreStageComponent(wiring.Component):
             read.en.eq(step),
             self.o.payload.eq(read.data),
         ]
+        if spec.checked:
+            collides = write.en & read.en & (read.addr == write.addr)
+            m.d.sync += Assert(~collides, "a beat is read and written in the same cycle")
         with m.If(step):
             m.d.sync += [at.eq(at + 1), left.eq(left - 1), more.eq(left != 1), self.o.valid.eq(1)]
         with m.Elif(self.o.ready):

@@ -43,7 +43,7 @@ def sample(ctx, axi) -> Master:
 
 def run_on_memory(sizes: Sizes, tiles, memory: AxiMemory) -> list[tuple[int, int]]:
     """Run tiles one behind the other, each from the cycle behind the end of the one before; return starts and ends."""
-    dut, found = sizes.unit.create(), []
+    dut, found = replace(sizes.unit, checked=True).create(), []
 
     async def work(ctx):
         cycle, read = 0, None
@@ -183,6 +183,27 @@ def test_parameters_come_back_as_they_were_packed():
     assert [channel["bias"] for channel in found] == parameters.bias.tolist()
     for name, table in (("multiplier", parameters.requant.multiplier), ("shift", parameters.requant.shift)):
         assert [channel[name] for channel in found] == np.broadcast_to(table, (40, 1, 1)).ravel().tolist()
+
+
+@pytest.mark.parametrize("word", [1, 2])
+def test_a_word_read_and_written_in_one_cycle_is_noticed(word):
+    dut = ParameterRam(channels=16, checked=True).create()
+
+    async def work(ctx):
+        ctx.set(dut.write_valid, 1)
+        ctx.set(dut.write_address, 2)
+        ctx.set(dut.read_valid, 1)
+        ctx.set(dut.channel, 4 * word + 3)
+        await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(work)
+    if word == 2:
+        with pytest.raises(AssertionError, match="a parameter word is read and written"):
+            sim.run()
+    else:
+        sim.run()
 
 
 def test_limits_are_those_of_the_format_within_the_clamp():
