@@ -116,7 +116,8 @@ def key_design(arch: Arch) -> str:
 
 def list_records(arch: Arch) -> tuple[FpgaRecord, ...]:
     """Return the records of a design, one a target, the user's own before those shipped."""
-    wanted, found = key_design(arch), {}
+    wanted = key_design(arch)
+    found: dict[str, FpgaRecord] = {}
     for path in _list_files():
         try:
             record = from_json(path.read_bytes(), FpgaRecord, str(path))

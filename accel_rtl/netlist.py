@@ -1,7 +1,7 @@
 """A whole design through synthesis: cost by block, and the netlist that is placed.
 
-Blocks keep their boundary down to three levels below the top, everything beneath is flattened into them. What is placed is flattened
-whole: logic that crosses blocks is shared there, so it may be a little smaller.
+Blocks keep their boundary down to three levels below the top, everything beneath is flattened into them. What is placed is
+flattened whole: logic that crosses blocks is shared there, so it may be a little smaller.
 """
 
 from __future__ import annotations
