@@ -133,49 +133,50 @@ def measure_operand(
 
 
 @kernel
-def measure_output(t: np.ndarray, dims: np.ndarray, out: np.ndarray, align: int) -> tuple[int, int]:
-    """Return total and last moved bits over the tiles of the output."""
+def measure_output(t: np.ndarray, dims: np.ndarray, out: np.ndarray, align: int) -> tuple[int, int, int]:
+    """Return total, last and largest moved bits over the tiles of the output."""
     whole = dims[1] * dims[2]
     if out[2] == 1 and out[3] == 1:
-        v, _, _ = sum_vector(t[1], dims[1], t[2], dims[2], out[4], align)
+        v, _, v_max = sum_vector(t[1], dims[1], t[2], dims[2], out[4], align)
         g0, k0 = (dims[1] - 1) // t[1] * t[1], (dims[2] - 1) // t[2] * t[2]
         n0 = (dims[0] - 1) // t[0] * t[0]
         last = span(g0 * dims[2] + k0, (dims[1] - g0) * (dims[2] - k0), out[4], align)
-        return v * dims[0], last * (dims[0] - n0)
+        return v * dims[0], last * (dims[0] - n0), v_max * t[0]
     shared = rows_per_unit(out[3], out[4], align)
-    cols, _, _ = sum_columns(t[5], dims[5], 1, 0, 1, 1, out[3], 1, out[4], align, shared)
-    rows, _, _ = sum_rows(t[4], dims[4], 1, 0, 1, 1, out[2], 1, shared)
+    cols, _, col_max = sum_columns(t[5], dims[5], 1, 0, 1, 1, out[3], 1, out[4], align, shared)
+    rows, _, row_max = sum_rows(t[4], dims[4], 1, 0, 1, 1, out[2], 1, shared)
     q0, p0 = (dims[5] - 1) // t[5] * t[5], (dims[4] - 1) // t[4] * t[4]
     last = align if shared > 1 else span(q0, dims[5] - q0, out[4], align)
     last *= -(-dims[4] // shared) - p0 // shared
     for d in (0, 1, 2):
         last *= dims[d] - (dims[d] - 1) // t[d] * t[d]
-    return cols * rows * whole * dims[0], last
+    return cols * rows * whole * dims[0], last, col_max * row_max * t[0] * t[1] * t[2]
 
 
 @kernel
 def check_tiles(
     tiles: np.ndarray,
     w_largest: np.ndarray,
+    psum_largest: np.ndarray,
     dims: np.ndarray,
     window: np.ndarray,
     operands: np.ndarray,
+    out: np.ndarray,
     banks: np.ndarray,
-    psum_bits: int,
     align: int,
     fits: np.ndarray,
 ) -> None:
-    """Say which tilings fit the banks.
+    """Say which tilings fit the buffers.
 
     Parameters
     ----------
     tiles : int64 [candidates, 6]
-    w_largest : int64 [candidates]
-        Bits of the largest weight tile, alignment included.
-    banks : int64 [3]
-        Bits of a bank of wbuf, ibuf, obuf.
-    fits : int64 [candidates, 4], filled
-        Demand on wbuf, ibuf, obuf in bits, and 1 where all three fit.
+    w_largest, psum_largest : int64 [candidates]
+        Bits of the largest weight tile and of the accumulators of the largest output tile, alignment included.
+    banks : int64 [4]
+        Bits of a bank of wbuf, ibuf, obuf, and of the staging buffer.
+    fits : int64 [candidates, 5], filled
+        Demand on the four in bits, and 1 where all of them fit.
     """
     for i in range(tiles.shape[0]):
         t = tiles[i]
@@ -183,10 +184,12 @@ def check_tiles(
         for o in range(operands.shape[0]):
             _, _, largest = measure_operand(t, dims, window, operands[o], align)
             demand += largest
-        psum = t[0] * t[1] * t[2] * t[4] * t[5] * psum_bits
-        psum = -(-psum // align) * align
-        fits[i, 0], fits[i, 1], fits[i, 2] = w_largest[i], demand, psum
-        fits[i, 3] = 1 if w_largest[i] <= banks[0] and demand <= banks[1] and psum <= banks[2] else 0
+        _, _, staged = measure_output(t, dims, out, align)
+        fits[i, 0], fits[i, 1], fits[i, 2], fits[i, 3] = w_largest[i], demand, psum_largest[i], staged
+        fits[i, 4] = 1
+        for b in range(4):
+            if fits[i, b] > banks[b]:
+                fits[i, 4] = 0
 
 
 @kernel
@@ -213,7 +216,8 @@ def bound_cycles(
     exec_busy: np.ndarray,
     exec_first: np.ndarray,
     exec_last: np.ndarray,
-    tail: np.ndarray,
+    requant: np.ndarray,
+    psum_sum: np.ndarray,
     dims: np.ndarray,
     window: np.ndarray,
     operands: np.ndarray,
@@ -225,9 +229,9 @@ def bound_cycles(
     """Fill the traffic and a lower bound of the cycles of every tiling in every order.
 
     The bound is the largest of: first loads, then all exec work, then the last store; all of a load queue's work, then the
-    last tile and its store; the first tile, then all stores; all beats through each port (with a DRAM model, whose port
-    serves loads and stores at once: all bits at the memory's peak). Each is a chain of things that
-    the shell cannot overlap, so no Program of this mapping ends earlier.
+    last tile and its store; the first tile, then all stores, requantization and transfer one after the other; all beats through
+    each port (with a DRAM model, whose port serves loads and stores at once: all bits at the memory's peak). Each is a chain of
+    things that the shell cannot overlap, so no Program of this mapping ends earlier.
 
     Parameters
     ----------
@@ -236,17 +240,23 @@ def bound_cycles(
         0 = M, 1 = K, 2 = C, outer to inner.
     w_sum, w_first : int64 [candidates]
         Moved bits of all weight tiles, each once, and of the first one.
-    exec_busy, exec_first, exec_last, tail : int64 [candidates]
-        Cycles of all tiles, of the first, of the last; tail of the last.
-    scalars : int64 [9]
-        align, psum_bits, store_lanes, port bits, latency, issue, 1 for a port per operand, 1 where stores are posted, bits a
-        cycle of the whole memory (0 where only ports limit it: loads and stores share the port then, and only then).
+    exec_busy, exec_first, exec_last : int64 [candidates]
+        Cycles of all tiles, of the first, of the last; the tail of the last of them included.
+    requant : int64 [candidates]
+        Cycles of requantization, each output tile's rounded up for itself.
+    psum_sum : int64 [candidates]
+        Moved bits of the partial sums of all output tiles, each once.
+    scalars : int64 [12]
+        align, store_lanes, port bits, latency, issue, 1 for a port per operand, 1 where stores are posted, bits a cycle of the
+        whole memory (0 where only ports limit it: loads and stores share the port then, and only then), latency of a write,
+        pipeline of a store, of a spill, port bits as far as the memory can fill them.
     traffic : int64 [candidates, orders, 5], filled
         Bits of weights read, inputs read, outputs written, partial sums written, partial sums read.
     cycles : int64 [candidates, orders], filled
     """
-    align, psum_bits, lanes, port = scalars[0], scalars[1], scalars[2], scalars[3]
-    latency, issue, split = scalars[4], scalars[5], scalars[6]
+    align, lanes, width, latency, issue, split = scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5]
+    posted, whole, behind, port = scalars[6], scalars[7], scalars[8], scalars[11]
+    store_cost, spill_cost = issue + scalars[9] + behind, issue + scalars[10] + behind
     uses = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]], np.int64)
     counts = np.zeros(3, np.int64)
     for i in range(tiles.shape[0]):
@@ -256,17 +266,17 @@ def bound_cycles(
         counts[1] = -(-dims[2] // t[2])
         counts[2] = -(-dims[3] // t[3])
         steps = groups * counts[0] * counts[1] * counts[2]
+        n_out = groups * counts[0] * counts[1]
         i_once, i_first = 0, 0
         for o in range(operands.shape[0]):
             total, first, _ = measure_operand(t, dims, window, operands[o], align)
             i_once += total
             i_first += first
-        out_bits, out_last = measure_output(t, dims, out, align)
-        elements = dims[0] * dims[1] * dims[2] * dims[4] * dims[5]
+        out_bits, out_last, _ = measure_output(t, dims, out, align)
         last_elements = 1
         for d in (0, 1, 2, 4, 5):
             last_elements *= dims[d] - (dims[d] - 1) // t[d] * t[d]
-        last_store = issue + max(-(-out_last // port), -(-last_elements // lanes))
+        last_store = store_cost + -(-last_elements // lanes) + -(-out_last // port)
         w_beats = -(-w_first[i] // port)
         i_beats = -(-i_first // port)
         loads_first = operands.shape[0]
@@ -279,13 +289,12 @@ def bound_cycles(
             i_loads, i_again = count_loads(order, counts, uses[1])
             o_visits, o_again = count_loads(order, counts, uses[2])
             spills = o_again > 1
-            psum_words = -(-elements * psum_bits // align) * align if spills else 0
             traffic[i, s, 0] = w_sum[i] * w_again
             traffic[i, s, 1] = i_once * i_again
             traffic[i, s, 2] = out_bits
-            traffic[i, s, 3] = psum_words * (o_again - 1)
-            traffic[i, s, 4] = psum_words * (o_again - 1)
-            chain_exec = start + exec_busy[i] + steps * issue + tail[i] + last_store
+            traffic[i, s, 3] = psum_sum[i] * (o_again - 1)
+            traffic[i, s, 4] = psum_sum[i] * (o_again - 1)
+            chain_exec = start + exec_busy[i] + steps * issue + last_store
             n_i = groups * i_loads * operands.shape[0]
             n_w = groups * w_loads if window[9] == 1 else 0
             n_o = groups * o_visits
@@ -294,16 +303,19 @@ def bound_cycles(
             time_i = n_i * (issue + latency) + traffic[i, s, 1] // port
             time_i += n_p * issue + re_reads * latency + traffic[i, s, 4] // port
             time_w = n_w * (issue + latency) + traffic[i, s, 0] // port
-            queue_end = issue + exec_last[i] + tail[i] + last_store
+            queue_end = issue + exec_last[i] + last_store
             chain_load = (time_i + time_w if split == 0 else max(time_i, time_w)) + queue_end
-            stores = (0 if scalars[7] == 1 else n_o * issue) + (traffic[i, s, 2] + traffic[i, s, 3]) // port
+            written = traffic[i, s, 2] + traffic[i, s, 3]
+            stores = n_out * store_cost + (n_o - n_out) * spill_cost + requant[i] + max(written // width, n_o)
+            if posted == 1:
+                stores = max(stores, written // port)
             chain_store = start + issue + exec_first[i] + stores
-            beats_o = (traffic[i, s, 2] + traffic[i, s, 3] + traffic[i, s, 4]) // port
-            if scalars[8] > 0:
+            beats_o = (written + traffic[i, s, 4]) // port
+            if whole > 0:
                 moved = 0
                 for slot in range(5):
                     moved += traffic[i, s, slot]
-                beats = moved // scalars[8]
+                beats = moved // whole
             elif split == 0:
                 beats = beats_o + (traffic[i, s, 0] + traffic[i, s, 1]) // port
             else:

@@ -11,7 +11,7 @@ OBJECTIVES = ("cycles", "energy", "edp")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """Cycles, energy or their product.
+    """Cycles, energy or their product. By cycles the energy decides among mappings that are as fast (`CYCLES_TIE`).
 
     Energy of a mapping = ``fixed_pj`` (what every mapping of the layer costs) + traffic times the unit energies +
     ``static_pj_per_cycle`` times cycles. It grows with cycles and with every kind of traffic, so lower bounds of those give a
@@ -23,7 +23,7 @@ class Objective:
         One of ``OBJECTIVES``.
     read_pj, write_pj : float
         Memory, per bit.
-    wbuf_write_pj, ibuf_write_pj, obuf_write_pj, wbuf_read_pj, ibuf_read_pj, obuf_read_pj : float
+    wbuf_write_pj, ibuf_write_pj, obuf_write_pj, wbuf_read_pj, ibuf_read_pj, obuf_read_pj, sbuf_write_pj, sbuf_read_pj : float
         Buffers, per bit.
     activate_pj, refresh_pj : float
         A row activation and a refresh of a DRAM part; zero with flat memory. No bound counts them.
@@ -42,6 +42,8 @@ class Objective:
     wbuf_read_pj: float = 0.0
     ibuf_read_pj: float = 0.0
     obuf_read_pj: float = 0.0
+    sbuf_write_pj: float = 0.0
+    sbuf_read_pj: float = 0.0
     activate_pj: float = 0.0
     refresh_pj: float = 0.0
     static_pj_per_cycle: float = 0.0

@@ -4,10 +4,16 @@ Every candidate of the space gets a lower bound of its cost (compulsory traffic,
 `mappers.kernel_bound.bound_cycles`). Candidates are timed on the cycle engine in the order of their bounds; the search ends
 when the next bound reaches the best cost found: no candidate left can be better. Among equal bounds the one that moves least
 comes first.
+
+By cycles, mappings that exceed the least cycles by no more than `hwsim.core.mapping.CYCLES_TIE` count as equally fast, and of
+those the one of least energy is taken, the energy being the report's. To find it, candidates whose bounds of cycles and energy
+allow it are timed in the order of their energy bounds until none is left, at most `MOST_TIED` with flat memory and none beyond
+those timed already with a DRAM model. The proof is of the cycles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,23 +22,35 @@ import numpy.typing as npt
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
 from hwsim.core.errors import Infeasible
-from hwsim.core.mapping import ORDERS, TILE_DIMS, Boxes, Int64, Mapping
+from hwsim.core.mapping import CYCLES_TIE, ORDERS, TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.program import LOAD_I as LOAD_INPUT
-from hwsim.core.program import LOAD_P, LOAD_W, SPILL, STORE_O
+from hwsim.core.program import (
+    LOAD_P,
+    LOAD_W,
+    SPILL,
+    SPILL_PIPELINE_CYCLES,
+    STORE_O,
+    STORE_PIPELINE_CYCLES,
+    WRITE_LATENCY_CYCLES,
+)
+from hwsim.core.shell import BUFFERS
 from hwsim.engine.lower import Lowering, lower_table, prepare_lowering
 from hwsim.engine.run import clock_ratio, time_table
 from mappers.kernel_bound import bound_cycles, check_tiles
 from mappers.objective import Objective
-from mappers.space import ORDER_CODES, list_tilings, select_orders
+from mappers.space import ORDER_CODES, list_tilings, select_orders, sum_output_tiles
 
 Float64 = npt.NDArray[np.float64]
 LEVERS = {
     "wbuf": "a larger wbuf (--set wbuf_bits=...) or fewer weight bits would help",
     "ibuf": "a larger ibuf (--set ibuf_bits=...) or fewer activation bits would help",
     "obuf": "a larger obuf (--set obuf_bits=...) would help",
+    "sbuf": "a larger staging buffer (--set stage_bits=...) or fewer activation bits would help",
 }
 MOST_TIMED_DRAM = 24
 """Candidates timed per layer with a DRAM model, whose bound (peak bandwidth, no row misses) is too loose to close."""
+MOST_TIED = 64
+"""Candidates timed per layer in search of less energy at as many cycles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +60,15 @@ class Space:
     Attributes
     ----------
     tilings : int64 [tilings, 6]
-    bound : float64 [tilings, 6]
-        Lower bound of the objective per loop order; infinite where the order repeats another.
+    bound, energy : float64 [tilings, 6]
+        Lower bound of the objective per loop order, infinite where the order repeats another; of the energy in pJ.
     moved : int64 [tilings, 6]
         Bits between memory and buffers.
     """
 
     tilings: Int64
     bound: Float64
+    energy: Float64
     moved: Int64
 
     @property
@@ -69,12 +88,16 @@ def build_space(datapath: Datapath, arch: Arch, objective: Objective, ready: Low
     layer = datapath.layer
     align = arch.memory.alignment_bits
     tilings = list_tilings(datapath)
-    banks = np.array([arch.shell.bank_bits(name) for name in ("wbuf", "ibuf", "obuf")], np.int64)
-    fits = np.zeros((len(tilings), 4), np.int64)
+    dims = np.broadcast_to(ready.dims, tilings.shape)
+    banks = np.array([arch.shell.bank_bits(name) for name in BUFFERS], np.int64)
+    fits = np.zeros((len(tilings), 5), np.int64)
     largest = datapath.largest_weight_tile(tilings)
-    largest = -(-largest // align) * align
-    check_tiles(tilings, largest, ready.dims, ready.window, ready.operands, banks, arch.shell.psum_bits, align, fits)
-    feasible = fits[:, 3] == 1
+    psums = datapath.psum_slots(np.minimum(tilings, dims)) * arch.shell.psum_bits
+    check_tiles(
+        tilings, _round_up(largest, align), _round_up(psums, align), ready.dims, ready.window, ready.operands, ready.out, banks,
+        align, fits,
+    )  # fmt: skip
+    feasible = fits[:, 4] == 1
     if not feasible.any():
         _refuse(layer.name, fits, banks)
     tilings = np.ascontiguousarray(tilings[feasible])
@@ -84,22 +107,22 @@ def build_space(datapath: Datapath, arch: Arch, objective: Objective, ready: Low
     last = datapath.exec_times(Boxes((dims - 1) // tilings * tilings, np.ascontiguousarray(dims)))
     totals = datapath.sum_tiles(tilings)
     w_once, w_first = datapath.sum_weight_tiles(tilings, align)
+    requant, psum_once = _sum_stores(datapath, arch, tilings)
     traffic = np.zeros((len(tilings), len(ORDERS), 5), np.int64)
     cycles = np.zeros((len(tilings), len(ORDERS)), np.int64)
     bound_cycles(
-        tilings, ORDER_CODES, w_once, w_first, totals.busy, first.busy, last.busy, last.tail, ready.dims, ready.window,
-        ready.operands, ready.out, _bound_scalars(datapath, arch), traffic, cycles,
+        tilings, ORDER_CODES, w_once, w_first, totals.busy + last.tail, first.busy + first.tail, last.busy + last.tail, requant,
+        psum_once, ready.dims, ready.window, ready.operands, ready.out, _bound_scalars(datapath, arch), traffic, cycles,
     )  # fmt: skip
     buffers = np.stack([totals.wbuf_read_bits, totals.ibuf_read_bits, totals.psum_bits], axis=1)[:, None, :]
-    bound = cost(
-        objective, cycles, traffic, np.broadcast_to(buffers, (*cycles.shape, 3)), _written_back(datapath, arch)
-    )
-    bound[~select_orders(layer, tilings)] = np.inf
-    return Space(tilings, bound, traffic.sum(axis=2))
+    buffers = np.broadcast_to(buffers, (*cycles.shape, 3))
+    energy = sum_energy(objective, cycles, traffic, buffers, _written_back(datapath, arch))
+    bound = np.where(select_orders(layer, tilings), score(objective, cycles, energy), np.inf)
+    return Space(tilings, bound, energy, traffic.sum(axis=2))
 
 
-def cost(objective: Objective, cycles: Int64, traffic: Int64, buffers: Int64, written_back: int) -> Float64:
-    """Return the objective of mappings, float64 of the shape of ``cycles``.
+def sum_energy(objective: Objective, cycles: Int64, traffic: Int64, buffers: Int64, written_back: int) -> Float64:
+    """Return the energy of mappings in pJ, float64 of the shape of ``cycles``.
 
     Parameters
     ----------
@@ -110,16 +133,14 @@ def cost(objective: Objective, cycles: Int64, traffic: Int64, buffers: Int64, wr
     written_back : int
         Bits that the store unit reads from obuf for the outputs.
     """
-    if objective.name == "cycles":
-        return cycles.astype(np.float64)
     o = objective
     psum = buffers[..., 2]  # every output is written once more than it is read back
     psum_writes = np.where(psum > 0, (psum + written_back) // 2, 0)
-    energy = (
+    return np.asarray(
         o.fixed_pj
         + traffic[..., 0] * (o.read_pj + o.wbuf_write_pj)
         + traffic[..., 1] * (o.read_pj + o.ibuf_write_pj)
-        + traffic[..., 2] * o.write_pj
+        + traffic[..., 2] * (o.write_pj + o.sbuf_write_pj + o.sbuf_read_pj)
         + traffic[..., 3] * (o.write_pj + o.obuf_read_pj)
         + traffic[..., 4] * (o.read_pj + o.obuf_write_pj)
         + buffers[..., 0] * o.wbuf_read_pj
@@ -129,7 +150,13 @@ def cost(objective: Objective, cycles: Int64, traffic: Int64, buffers: Int64, wr
         + written_back * o.obuf_read_pj
         + cycles * o.static_pj_per_cycle
     )
-    return energy * cycles if objective.name == "edp" else energy
+
+
+def score(objective: Objective, cycles: Int64, energy: Float64) -> Float64:
+    """Return what is minimized, float64 of the shape of ``cycles``."""
+    if objective.name == "cycles":
+        return cycles.astype(np.float64)
+    return np.asarray(energy * cycles) if objective.name == "edp" else energy
 
 
 def measure_traffic(table: npt.NDArray[np.void]) -> Int64:
@@ -140,10 +167,15 @@ def measure_traffic(table: npt.NDArray[np.void]) -> Int64:
 
 def evaluate(datapath: Datapath, arch: Arch, objective: Objective, mapping: Mapping, ready: Lowering) -> float:
     """Return the objective of one mapping, timed on the cycle engine."""
+    return measure(datapath, arch, objective, mapping, ready)[0]
+
+
+def measure(
+    datapath: Datapath, arch: Arch, objective: Objective, mapping: Mapping, ready: Lowering
+) -> tuple[float, float]:
+    """Return the objective and the energy in pJ of one mapping, timed on the cycle engine."""
     table = lower_table(datapath, mapping, ready)
     run, _ = time_table(table, arch)
-    if objective.name == "cycles":
-        return float(run.cycles)
     totals = datapath.sum_tiles(np.array([mapping.tile], np.int64))
     buffers = np.stack([totals.wbuf_read_bits, totals.ibuf_read_bits, totals.psum_bits], axis=-1)
     cycles = np.array([run.cycles], np.int64)
@@ -153,7 +185,8 @@ def evaluate(datapath: Datapath, arch: Arch, objective: Objective, mapping: Mapp
         extra += (run.dram_read_bits - int(traffic[[0, 1, 4]].sum())) * objective.read_pj
         extra += (run.dram_write_bits - int(traffic[[2, 3]].sum())) * objective.write_pj
     charged = replace(objective, fixed_pj=objective.fixed_pj + extra)
-    return float(cost(charged, cycles, traffic[None], buffers, _written_back(datapath, arch))[0])
+    energy = sum_energy(charged, cycles, traffic[None], buffers, _written_back(datapath, arch))
+    return float(score(objective, cycles, energy)[0]), float(energy[0])
 
 
 def find_mapping(
@@ -184,48 +217,104 @@ def find_mapping(
     ready = prepare_lowering(datapath, arch)
     space = build_space(datapath, arch, goal, ready)
     flat = space.bound.ravel()
-    queue = np.lexsort((space.moved.ravel(), flat))
-    best: Mapping | None = None
-    timed, left = 0, float("inf")
-    for index in queue[: space.size]:
-        bound = float(flat[index])
-        if best is not None and bound >= best.value:
+    timed: dict[int, tuple[float, float]] = {}
+
+    def time(index: int) -> float:
+        timed[index] = measure(datapath, arch, goal, _pick(space, index), ready)
+        return timed[index][0]
+
+    least, left = float("inf"), float("inf")
+    for index in np.lexsort((space.moved.ravel(), flat))[: space.size].tolist():
+        if flat[index] >= least:
             break
-        if most_timed is not None and timed >= most_timed:
-            left = bound
+        if most_timed is not None and len(timed) >= most_timed:
+            left = float(flat[index])
             break
-        tiling, order = divmod(int(index), len(ORDERS))
-        candidate = Mapping(tile=tuple(space.tilings[tiling].tolist()), order=ORDERS[order])
-        value = evaluate(datapath, arch, goal, candidate, ready)
-        timed += 1
-        if best is None or value < best.value:
-            best = Mapping(tile=candidate.tile, order=candidate.order, objective=goal.name, value=value)
-    assert best is not None
-    return Mapping(
-        tile=best.tile, order=best.order, objective=goal.name, value=best.value,
-        lower_bound=min(best.value, left), evaluated=timed, candidates=space.size,
+        least = min(least, time(index))
+    best = min(timed, key=lambda index: timed[index][0])
+    if goal.name == "cycles":
+        best = _settle_tie(space, timed, time, least * (1 + CYCLES_TIE), MOST_TIED if most_timed is None else 0)
+    return replace(
+        _pick(space, best), objective=goal.name, value=timed[best][0], lower_bound=min(least, left), evaluated=len(timed),
+        candidates=space.size,
     )  # fmt: skip
+
+
+def _pick(space: Space, index: int) -> Mapping:
+    """Return a candidate by its place in the flattened space."""
+    tiling, order = divmod(index, len(ORDERS))
+    return Mapping(tile=tuple(space.tilings[tiling].tolist()), order=ORDERS[order])
+
+
+def _settle_tie(
+    space: Space, timed: dict[int, tuple[float, float]], time: Callable[[int], float], limit: float, most: int
+) -> int:
+    """Return the candidate of least energy, then of fewest cycles, among those of at most ``limit`` cycles.
+
+    Parameters
+    ----------
+    timed : dict
+        Cycles and energy of the candidates timed so far, by index; ``time`` adds to it.
+    most : int
+        Candidates that may be timed besides.
+    """
+
+    def choose() -> int:
+        within = [index for index, (cycles, _) in timed.items() if cycles <= limit]
+        return min(within, key=lambda index: timed[index][::-1])
+
+    best = choose()
+    cycles, energy = space.bound.ravel(), space.energy.ravel()
+    rivals = np.flatnonzero((cycles <= limit) & (energy < timed[best][1]))
+    for index in rivals[np.argsort(energy[rivals], kind="stable")].tolist():
+        if most == 0 or energy[index] >= timed[best][1]:
+            break
+        if index not in timed:
+            time(index)
+            best, most = choose(), most - 1
+    return best
+
+
+def _sum_stores(datapath: Datapath, arch: Arch, tilings: Int64) -> tuple[Int64, Int64]:
+    """Return cycles of requantization, and moved bits of all partial sums, each once, of every tiling."""
+    layer, lanes, align = datapath.layer, arch.shell.store_lanes, arch.memory.alignment_bits
+    requant = np.full(len(tilings), layer.out_elements, np.int64)
+    if lanes > 1:
+        requant = sum_output_tiles(layer, tilings, lambda size: -(-size[:, [N, G, K, P, Q]].prod(axis=1) // lanes))
+    psums = np.zeros(len(tilings), np.int64)
+    cut = tilings[:, C] < layer.C
+    if cut.any():
+        width = arch.shell.psum_bits
+        psums[cut] = sum_output_tiles(
+            layer, tilings[cut], lambda size: _round_up(datapath.psum_slots(size) * width, align)
+        )
+    return requant, psums
+
+
+def _round_up(value: Int64, unit: int) -> Int64:
+    return np.ascontiguousarray(-(-value // unit) * unit, np.int64)
 
 
 def _bound_scalars(datapath: Datapath, arch: Arch) -> Int64:
     """Return the scalars of the bound kernel; nothing is assumed that the memory could beat."""
     memory, layer = arch.memory, datapath.layer
-    port, latency, posted, whole = memory.bits_per_cycle, memory.latency_cycles, 0, 0
+    port, latency, behind, whole = memory.bits_per_cycle, memory.latency_cycles, WRITE_LATENCY_CYCLES, 0
     window = (layer.R - 1) * layer.dilation[0] + 1, (layer.S - 1) * layer.dilation[1] + 1
     if any(layer.padding[i] >= window[i % 2] for i in range(4)):
         latency = 0  # a tile may read nothing but padding, which takes no transfer
-    if memory.kind == "dram":
+    dram = memory.kind == "dram"
+    if dram:
         from hwsim.core.dram_parts import find_part
 
         part = find_part(memory.part)
         clocks = clock_ratio(part.tck_ps, arch.clock_hz)
         peak = part.channels * part.burst_bytes * 8 * clocks / part.burst_cycles
         whole = -(-peak.numerator // peak.denominator)
-        port, latency, posted = min(port, whole), 0, 1
+        port, latency, behind = min(port, whole), 0, 0
     split = int(memory.channels == "per-operand")
-    shell = arch.shell
-    fixed = (memory.alignment_bits, shell.psum_bits, shell.store_lanes)
-    return np.array((*fixed, port, latency, shell.issue_cycles, split, posted, whole), np.int64)
+    head = (memory.alignment_bits, arch.shell.store_lanes, memory.bits_per_cycle, latency, arch.shell.issue_cycles)
+    pipelines = (STORE_PIPELINE_CYCLES, SPILL_PIPELINE_CYCLES)
+    return np.array((*head, split, int(dram), whole, behind, *pipelines, port), np.int64)
 
 
 def _written_back(datapath: Datapath, arch: Arch) -> int:
@@ -234,14 +323,15 @@ def _written_back(datapath: Datapath, arch: Arch) -> int:
 
 def _refuse(where: str, fits: Int64, banks: Int64) -> None:
     """Raise Infeasible for the buffer that no tiling fits, or for the one that the most modest tiling misses most."""
-    smallest = fits[:, :3].min(axis=0)
+    demands = fits[:, : len(banks)]
+    smallest = demands.min(axis=0)
     over = smallest / banks
     if (over <= 1).all():
-        worst = (fits[:, :3] / banks).max(axis=1)
-        over = fits[int(worst.argmin()), :3] / banks
-        smallest = fits[int(worst.argmin()), :3]
+        worst = (demands / banks).max(axis=1)
+        smallest = demands[int(worst.argmin())]
+        over = smallest / banks
     index = int(over.argmax())
-    name = ("wbuf", "ibuf", "obuf")[index]
+    name = BUFFERS[index]
     raise Infeasible(where, name, int(smallest[index]), int(banks[index]), LEVERS[name])
 
 

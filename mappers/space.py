@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
+from math import lcm
 
 import numpy as np
 
 from hwsim.core.datapath import Datapath, count_tiles
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import ORDERS, TILE_DIMS, Int64
+from hwsim.core.mapping import ORDERS, TILE_DIMS, C, G, Int64, K, N, P, Q
+from hwsim.engine.lower import count_byte_elements
 
 ORDER_CODES = np.array([["MKC".index(loop) for loop in order] for order in ORDERS], np.int64)
 """Loop orders as the kernels take them, int64 [6, 3]."""
@@ -27,18 +30,52 @@ def list_sizes(extent: int, quantum: int) -> list[int]:
     return sorted(sizes, reverse=True)
 
 
+def choose_quantum(datapath: Datapath) -> tuple[int, ...]:
+    """Return what tile sizes are multiples of: the engine's quantum, and whole bytes of outputs that share a stored row."""
+    layer, bits = datapath.layer, datapath.workload.out_bits
+    quantum = list(datapath.quantum())
+    if layer.P == layer.Q == 1:  # stored as one row of channels
+        quantum[K] = lcm(quantum[K], count_byte_elements(bits))
+        quantum[G] = lcm(quantum[G], count_byte_elements(layer.K * bits))
+    else:
+        quantum[Q] = lcm(quantum[Q], count_byte_elements(bits))
+    return tuple(quantum)
+
+
+def sum_output_tiles(layer: Layer, tilings: Int64, value: Callable[[Int64], Int64]) -> Int64:
+    """Return the sum over the output tiles of each tiling, int64 [candidates], of ``value(size)``; C is left whole.
+
+    Parameters
+    ----------
+    tilings : int64 [candidates, 6]
+    value : callable
+        From sizes, int64 [candidates, 6], to int64 [candidates].
+    """
+    dims = np.array([getattr(layer, dim) for dim in TILE_DIMS], np.int64)
+    whole = np.minimum(tilings, dims)
+    whole[:, C] = layer.C
+    full, rest = dims // whole, dims % whole
+    cut = [dim for dim in (N, G, K, P, Q) if rest[:, dim].any()]
+    total = np.zeros(len(tilings), np.int64)
+    for ragged in product((False, True), repeat=len(cut)):
+        mask = np.zeros(len(TILE_DIMS), bool)
+        mask[cut] = ragged
+        count = np.where(mask, rest > 0, full).prod(axis=1)
+        total += count * value(np.where(mask, np.maximum(rest, 1), whole))
+    return total
+
+
 def list_tilings(datapath: Datapath) -> Int64:
     """Return every canonical tiling of a layer, int64 [candidates, 6] along N G K C P Q.
 
     Canonical: several groups in a tile only with all of their channels; several images only whole ones; part of a row
-    only one row at a time. Others would cut what lies together in memory without any reuse in return.
+    only one row at a time. Others would cut what lies together in memory without any reuse in return. No output tile ends
+    inside a byte.
     """
     layer = datapath.layer
-    sizes = [
-        list_sizes(getattr(layer, dim), quantum) for dim, quantum in zip(TILE_DIMS, datapath.quantum(), strict=True)
-    ]
+    quantum = choose_quantum(datapath)
+    sizes = [list_sizes(getattr(layer, dim), step) for dim, step in zip(TILE_DIMS, quantum, strict=True)]
     tilings = []
-    quantum = datapath.quantum()
     pixels = [(n, layer.P, layer.Q) for n in sizes[0] if n > 1]
     if quantum[0] == 1 or layer.N == 1:
         pixels += [(1, p, layer.Q) for p in sizes[4]]

@@ -100,11 +100,20 @@ def archs(draw, memory=None):
 
 
 @st.composite
-def mappings(draw, layer: Layer):
-    """Tilings with at most a few hundred tiles: several groups only with all of their channels, cut anywhere else."""
+def mappings(draw, layer: Layer, out_bits=8):
+    """Tilings with at most a few hundred tiles: several groups only with all of their channels, cut anywhere else where a byte of
+    outputs ends.
+    """
     tile = {dim: draw(small(-(-getattr(layer, dim) // 3), getattr(layer, dim))) for dim in TILE_DIMS}
     if tile["G"] > 1:
         tile |= {"K": layer.K, "C": layer.C}
+    if layer.P == layer.Q == 1:
+        if tile["G"] < layer.G and tile["G"] * layer.K * out_bits % 8:
+            tile |= {"G": layer.G, "K": layer.K, "C": layer.C}
+        while tile["K"] < layer.K and tile["K"] * out_bits % 8:
+            tile["K"] += 1
+    while (layer.P, layer.Q) != (1, 1) and tile["Q"] < layer.Q and tile["Q"] * out_bits % 8:
+        tile["Q"] += 1
     return Mapping(tile=tuple(tile[dim] for dim in TILE_DIMS), order=draw(st.sampled_from(ORDERS)))
 
 
@@ -113,7 +122,7 @@ def cases(draw, memory=None, most_pad=3):
     """A datapath, its accelerator and a mapping."""
     workload = draw(workloads(most_pad=most_pad))
     arch = draw(archs(memory))
-    return bind(workload, arch), arch, draw(mappings(workload.layer))
+    return bind(workload, arch), arch, draw(mappings(workload.layer, workload.out_bits))
 
 
 def bind(workload: Workload, arch: Systolic) -> Datapath:

@@ -67,7 +67,7 @@ class Infeasible(HwsimError):
     where : str
         The layer.
     buffer : str
-        The buffer that is too small (``wbuf``, ``ibuf``, ``obuf``).
+        The buffer that is too small (``wbuf``, ``ibuf``, ``obuf``, ``sbuf``).
     demand, bound : int
         Smallest demand of any tile and what one bank holds, in bits.
     lever : str

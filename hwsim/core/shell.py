@@ -11,6 +11,8 @@ MEMORY_KINDS = ("flat", "dram")
 CHANNELS = ("shared", "per-operand")
 BANKS = 2
 """Banks of each scratchpad: one fills while the other is used."""
+BUFFERS = ("wbuf", "ibuf", "obuf", "sbuf")
+"""The scratchpads, and the store unit's staging buffer of one bank."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +30,16 @@ class Memory:
     part : str
         Name of the DRAM part, for ``dram``.
     latency_cycles : int
-        Accelerator cycles from a read request to its first beat (``flat``); a write has none.
+        Accelerator cycles from a read request to its first beat (``flat``); for a write they are
+        `hwsim.core.program.WRITE_LATENCY_CYCLES`.
     bits_per_cycle : int
-        Width of the port, bits per accelerator cycle.
+        Width of the port, bits per accelerator cycle. A port wider than ``align_bits`` moves several neighbouring units in a beat;
+        ``flat`` fills every beat of a transfer but its last (scattered units are packed on their way).
     channels : str
         ``shared``: one port for everything. ``per-operand``: weights, inputs and outputs have a port each.
     align_bits : int
-        Every row of a stored activation plane and every weight tile starts at a multiple of it; a beat by default (0).
+        Every row of a stored activation plane and every weight tile starts at a multiple of it, whatever the port's width;
+        0: a beat of the port.
     """
 
     kind: str = "flat"
@@ -42,7 +47,7 @@ class Memory:
     latency_cycles: int = 32
     bits_per_cycle: int = 64
     channels: str = "shared"
-    align_bits: int = 0
+    align_bits: int = 64
 
     def __post_init__(self) -> None:
         require_choice("memory.kind", self.kind, MEMORY_KINDS)
@@ -83,8 +88,8 @@ class Shell:
     psum_bits : int
         Width of an accumulator in ``obuf``.
     stage_bits : int
-        Capacity of the store unit's staging buffer: a tile is requantized into it and then written to memory. 0: a quarter of
-        ``obuf``, half of one bank.
+        Capacity of the store unit's staging buffer ``sbuf``, one bank: a tile is requantized into it and then written to
+        memory. 0: a quarter of ``obuf``, half of one bank.
     issue_cycles : int
         Cycles from an instruction's last token to its start.
     vector_lanes : int
@@ -119,8 +124,10 @@ class Shell:
     @property
     def staging_bits(self) -> int:
         """Capacity of the store unit's staging buffer."""
-        return self.stage_bits or self.obuf_bits // 4
+        return self.stage_bits or max(1, self.obuf_bits // 4)
 
     def bank_bits(self, buffer: str) -> int:
-        """Capacity of one bank of ``wbuf``, ``ibuf`` or ``obuf``."""
+        """Capacity of one bank of ``wbuf``, ``ibuf`` or ``obuf``, of ``sbuf`` as a whole."""
+        if buffer == "sbuf":
+            return self.staging_bits
         return int(getattr(self, f"{buffer}_bits")) // BANKS

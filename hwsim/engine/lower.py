@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, list_boxes
+from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, Q, list_boxes
 from hwsim.core.program import INSTRUCTION, SPILL_PIPELINE_CYCLES, STORE_PIPELINE_CYCLES, Program
 from hwsim.engine.kernel_lower import lower as lower_kernel
 from hwsim.engine.kernel_lower import rows_per_unit
@@ -101,12 +102,32 @@ def lower(datapath: Datapath, arch: Arch, mapping: Mapping) -> Program:
     Raises
     ------
     SpecError
-        Several groups in a tile without all of their channels: they do not lie together in memory.
+        Several groups in a tile without all of their channels: they do not lie together in memory. An output tile that ends
+        inside a byte.
     """
     layer, tile = datapath.layer, mapping.tile
     if tile[G] > 1 < layer.G and (tile[K] < layer.K or tile[C] < layer.C):
         raise SpecError("mapping.tile", tile, f"K {layer.K} and C {layer.C}, whole, where a tile holds several groups")
+    check_edges(datapath, mapping)
     return Program(instructions=lower_table(datapath, mapping, prepare_lowering(datapath, arch)).tobytes())
+
+
+def check_edges(datapath: Datapath, mapping: Mapping) -> None:
+    """Raise SpecError where output tiles share a byte: in a row cut along Q, or in the row of a one-pixel tensor's channels."""
+    layer, bits, tile = datapath.layer, datapath.workload.out_bits, mapping.tile
+    cuts = [(Q, 1)]
+    if layer.P == layer.Q == 1:
+        cuts = [(K, 1), (G, layer.K)]
+    for dim, inner in cuts:
+        name, step = TILE_DIMS[dim], count_byte_elements(inner * bits)
+        if tile[dim] < getattr(layer, name) and tile[dim] % step:
+            wanted = f"{name} whole or a multiple of {step}: a tile of {bits}-bit outputs ends at a whole byte"
+            raise SpecError("mapping.tile", tile, wanted)
+
+
+def count_byte_elements(bits: int) -> int:
+    """Return the least number of elements of ``bits`` bits that fill whole bytes."""
+    return 8 // gcd(bits, 8)
 
 
 def list_weight_boxes(layer: Layer, tile: tuple[int, ...]) -> Boxes:

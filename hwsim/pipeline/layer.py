@@ -60,6 +60,7 @@ def _list_traffic(
         Traffic(
             level="obuf", operand="psum", read_bits=psum_read + moved[SPILL], write_bits=psum_write + moved[LOAD_P]
         ),
+        Traffic(level="sbuf", operand="O", read_bits=moved[STORE_O], write_bits=moved[STORE_O]),
     )
 
 
@@ -76,6 +77,8 @@ def _shell_actions(moved: dict[int, int], datapath: Datapath, arch: Arch, run: R
         Action(component="ibuf", verb="write", count=moved[LOAD_I]),
         Action(component="obuf", verb="read", count=written_back + moved[SPILL]),
         Action(component="obuf", verb="write", count=moved[LOAD_P]),
+        Action(component="sbuf", verb="write", count=moved[STORE_O]),
+        Action(component="sbuf", verb="read", count=moved[STORE_O]),
         *count_write_back(datapath, arch),
     ]
     if run.activates:
@@ -96,9 +99,14 @@ def count_write_back(datapath: Datapath, arch: Arch) -> tuple[Action, ...]:
 def _peak_buffers(
     table: npt.NDArray[np.void], datapath: Datapath, arch: Arch, mapping: Mapping
 ) -> tuple[tuple[str, int], ...]:
-    """Return the largest tile that each buffer's bank holds, bits."""
+    """Return the largest tile that a bank of each buffer holds, bits."""
     weights = table["bits"][table["op"] == LOAD_W]
     inputs = table["bits"][table["op"] == LOAD_I].reshape(-1, len(datapath.workload.operand_bits)).sum(axis=1)
-    tile = np.array(mapping.tile, np.int64)
-    outputs = int(tile[[0, 1, 2, 4, 5]].prod()) * arch.shell.psum_bits
-    return (("wbuf", int(weights.max(initial=0))), ("ibuf", int(inputs.max(initial=0))), ("obuf", outputs))
+    stores = table["bits"][table["op"] == STORE_O]
+    slots = datapath.psum_slots(np.array([mapping.tile], np.int64))
+    return (
+        ("wbuf", int(weights.max(initial=0))),
+        ("ibuf", int(inputs.max(initial=0))),
+        ("obuf", int(slots[0]) * arch.shell.psum_bits),
+        ("sbuf", int(stores.max(initial=0))),
+    )

@@ -19,12 +19,12 @@ from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
 from hwsim.core.mapping import Mapping
 from hwsim.core.report import AreaItem
-from hwsim.core.shell import BANKS
+from hwsim.core.shell import BANKS, BUFFERS
 from hwsim.core.stats import LayerStats
 from hwsim.pipeline.layer import MULTIPLIER_BITS, count_write_back
 from mappers.objective import Objective
 
-STORAGE = ("dram", "wbuf", "ibuf", "obuf")
+STORAGE = ("dram", *BUFFERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,9 @@ class Prices:
 
     @property
     def buffers(self) -> dict[str, BufferSpec]:
-        """The scratchpads by name."""
+        """The scratchpads by name, and the store unit's staging buffer, whose word is a beat of the memory."""
         shell = self.arch.shell
-        return {
+        scratchpads = {
             name: BufferSpec(
                 capacity_bits=getattr(shell, f"{name}_bits"),
                 width_bits=getattr(shell, f"{name}_port_bits"),
@@ -57,6 +57,8 @@ class Prices:
             )
             for name in ("wbuf", "ibuf", "obuf")
         }
+        staging = BufferSpec(capacity_bits=shell.staging_bits, width_bits=self.arch.memory.bits_per_cycle)
+        return scratchpads | {"sbuf": staging}
 
     def price_layer(self, stats: LayerStats) -> tuple[tuple[EnergyTerm, ...], tuple[str, ...]]:
         """Return the energy of a layer term by term, and what could not be priced."""
@@ -75,8 +77,6 @@ class Prices:
 
     def make_objective(self, name: str, datapath: Datapath) -> Objective:
         """Return what the mapper minimizes, with this accelerator's unit energies."""
-        if name == "cycles":
-            return Objective()
         reads = tuple(Action(component=c, verb=v, count=1) for c in STORAGE for v in ("read", "write"))
         if self.dram is not None:
             reads += tuple(Action(component="dram", verb=v, count=1) for v in ("activate", "refresh"))
@@ -95,7 +95,7 @@ class Prices:
             refresh_pj=unit.get(("dram", "refresh"), 0.0),
             static_pj_per_cycle=static,
             fixed_pj=self._price_fixed(datapath),
-            **{f"{b}_{v}_pj": unit[b, v] for b in ("wbuf", "ibuf", "obuf") for v in ("read", "write")},
+            **{f"{b}_{v}_pj": unit[b, v] for b in BUFFERS for v in ("read", "write")},
         )
 
     def _price_fixed(self, datapath: Datapath) -> float:

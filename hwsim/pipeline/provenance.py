@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hwsim.core.arch import Arch
 from hwsim.core.jsonio import to_json
+from hwsim.core.mapping import CYCLES_TIE
 from hwsim.core.network import Network
 from hwsim.core.policy import Policy
 from hwsim.core.report import Provenance
@@ -44,7 +45,8 @@ def write_provenance(
     mapped = [row.mapping for row in rows if row.mapping]
     proven = sum(mapping.proven for mapping in mapped)
     searched = sum(mapping.candidates for mapping in mapped)
-    mapper = f"branch and bound by {objective}: {proven} of {len(mapped)} layers proven best of {searched:,} mappings"
+    goal = f"cycles, by energy within {CYCLES_TIE:.1%}" if objective == "cycles" else objective
+    mapper = f"branch and bound by {goal}: {proven} of {len(mapped)} layers proven best of {searched:,} mappings"
     unverified = [f"arch {arch.name}: {name}" for name in arch.unverified]
     if prices.table.unverified:
         unverified.append(f"energy table {prices.table.name}")

@@ -169,7 +169,7 @@ def format_totals(report: Report, width: int | None = None) -> str:
     stalls = [f"{name} {format_share(count, cycles)} %" for name, count in totals["stall_cycles"].items() if count]
     parts = sorted(sum_energy(report).items(), key=lambda item: -item[1])
     images = f", {report.batch} images a pass" if report.batch > 1 else ""
-    peaks = ", ".join(f"{name} {format_bits(bits)} a bank" for name, bits in totals["peak_buffer_bits"].items() if bits)
+    peaks = ", ".join(f"{name} {format_bits(bits)}" for name, bits in totals["peak_buffer_bits"].items() if bits)
     unknown = [item.name for item in report.area if item.area_um2 is None]
     area = f"{format_digits(totals['area_um2'] / 1e6)} mm2" if totals["area_um2"] else "unknown"
     lines = [
@@ -186,7 +186,11 @@ def format_totals(report: Report, width: int | None = None) -> str:
         ("area", area + (f", without {', '.join(unknown)} (unknown)" if unknown else "")),
         ("DRAM", f"read {format_bits(totals['dram_read_bits'])}, written {format_bits(totals['dram_write_bits'])}"),
         ("weights", f"{format_bits(totals['weight_bits'])} stored{_compare_dense(report, totals['weight_bits'])}"),
-        ("peak", f"activations {format_bits(totals['peak_activation_bits'])}" + (f"; tiles: {peaks}" if peaks else "")),
+        (
+            "peak",
+            f"activations {format_bits(totals['peak_activation_bits'])}"
+            + (f"; tiles in a bank: {peaks}" if peaks else ""),
+        ),
     ]
     return "\n" + "\n".join(_wrap(f"{name:<12} ", text, width) for name, text in lines)
 

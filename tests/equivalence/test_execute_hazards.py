@@ -22,8 +22,11 @@ from hwsim.engine.image import build_image
 from hwsim.engine.run import time_program
 from tests.execute_cases import ORIGIN, execute_case, lower_case, make_case, stored_weight
 
-SLOW, FAST = Memory(bits_per_cycle=8, latency_cycles=200), Memory(bits_per_cycle=4096, latency_cycles=0, align_bits=8)
-APART = Memory(bits_per_cycle=8, latency_cycles=0, channels="per-operand")
+SLOW, FAST = (
+    Memory(bits_per_cycle=8, latency_cycles=200, align_bits=8),
+    Memory(bits_per_cycle=4096, latency_cycles=0, align_bits=8),
+)
+APART = Memory(bits_per_cycle=8, latency_cycles=0, channels="per-operand", align_bits=8)
 DRAM = Memory(kind="dram", part=PARTS[0].name, bits_per_cycle=64)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hwsim.archs.systolic.spec import PRESETS
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import Mapping, list_boxes
+from hwsim.core.mapping import TILE_DIMS, Mapping, list_boxes
 from hwsim.core.program import OPCODES, QUEUES, SPILL_PIPELINE_CYCLES, STORE_PIPELINE_CYCLES
 from hwsim.engine.lower import PAGE_BITS, lower, prepare_lowering, stored_bits
-from tests.naive_cases import cases, workload_of
-from tests.naive_lower import count_slots, decode_units, list_visits, place_psums, round_up
+from tests.naive_cases import archs, cases, workload_of, workloads
+from tests.naive_lower import address_of, count_slots, decode_units, list_visits, place_psums, round_up
 
 
 def lower_both(datapath, arch, mapping: Mapping):
@@ -157,6 +161,37 @@ def test_a_store_asks_behind_its_elements_and_the_pipeline_a_spill_behind_the_pi
             assert record["cycles"] == passes + STORE_PIPELINE_CYCLES
         elif OPCODES[record["op"]] == "SPILL":
             assert record["cycles"] == SPILL_PIPELINE_CYCLES
+
+
+def list_bytes(layer, out_bits: int, align: int, tile) -> list[set[int]]:
+    """List the bytes of the stored output that each tile's elements lie in."""
+    boxes = list_boxes(layer, (*tile[:3], layer.C, *tile[4:]))
+    found = []
+    for lo, hi in zip(boxes.lo.tolist(), boxes.hi.tolist(), strict=True):
+        n, g, k, _, p, q = (range(a, b) for a, b in zip(lo, hi, strict=True))
+        first = (
+            address_of(layer.out_shape, out_bits, 0, align, nn, gg * layer.K + kk, pp, qq)
+            for nn, gg, kk, pp, qq in product(n, g, k, p, q)
+        )
+        found.append({byte for at in first for byte in range(at // 8, (at + out_bits - 1) // 8 + 1)})
+    return found
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(workloads(), archs(), st.data())
+def test_a_tiling_is_refused_exactly_where_two_of_its_tiles_share_a_byte(workload, arch, data):
+    arch = replace(arch, memory=replace(arch.memory, align_bits=data.draw(st.sampled_from([8, 64]))))
+    layer, datapath = workload.layer, arch.bind(workload)
+    tile = [data.draw(st.integers(1, getattr(layer, dim))) for dim in TILE_DIMS]
+    if tile[1] > 1:
+        tile[2:4] = layer.K, layer.C
+    mapping = Mapping(tile=tuple(tile), order="MKC")
+    written = list_bytes(layer, workload.out_bits, arch.memory.align_bits, tile)
+    if sum(map(len, written)) == len(set().union(*written)):
+        lower(datapath, arch, mapping)
+    else:
+        with pytest.raises(SpecError, match=r"^mapping\.tile: got .*: a tile of \d+-bit outputs ends at a whole byte$"):
+            lower(datapath, arch, mapping)
 
 
 def test_several_groups_without_all_of_their_channels_are_refused():
