@@ -73,7 +73,8 @@ class Machine:
         if beat & (beat - 1) or not 8 <= beat <= 1024:
             raise SpecError("memory.bits_per_cycle", beat, "a power of two from 8 to 1024, as on AXI, to be built")
         if memory.alignment_bits != beat:
-            raise SpecError("memory.align_bits", memory.alignment_bits, f"{beat}, a beat of the port, to be built")
+            expected, hint = f"{beat}, a beat of the port, to be built", f"--set memory.align_bits={beat}"
+            raise SpecError("memory.align_bits", memory.alignment_bits, expected, hint)
         if memory.channels != "shared":
             raise SpecError("memory.channels", memory.channels, "shared, to be built")
         if memory.kind == "flat" and memory.latency_cycles < 4:

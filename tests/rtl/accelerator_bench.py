@@ -42,6 +42,7 @@ def arch_of(flow: str = "os", overlap: str = "none", rows: int = 4, cols: int = 
     for name, value in changes.items():
         owner = next(kind for kind in fields if name in kind.__dataclass_fields__)
         fields[owner][name] = value
+    fields[Memory].setdefault("align_bits", fields[Memory]["bits_per_cycle"])
     return Systolic(shell=Shell(**fields[Shell]), memory=Memory(**fields[Memory]), **fields[Systolic])
 
 
