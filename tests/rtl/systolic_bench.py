@@ -35,7 +35,7 @@ def arch_of(
     )
     return Systolic(
         preset="test", rows=rows, cols=cols, dataflow=flow, fold_overlap=overlap, w_width=w, a_width=a, shell=shell,
-        memory=Memory(bits_per_cycle=beat), clock_hz=1e8,
+        memory=Memory(bits_per_cycle=beat, align_bits=beat), clock_hz=1e8,
     )  # fmt: skip
 
 
