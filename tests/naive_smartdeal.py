@@ -178,6 +178,8 @@ class Loader:
         self.queues: list[list] = [[] for _ in range(machine.lines)]
         self.left = timing.LOAD_PIPELINE
         step, macs = bank.step, machine.arch.macs
+        self.whole, self.pause = machine.loads_whole_rows(), machine.cycles_of_a_weight()
+        self.wait = self.pause
         for store, group in enumerate(machine.stores_of(step)):
             for i, row in enumerate(step.rows):
                 for copy in range(machine.copies):
@@ -198,8 +200,10 @@ class Loader:
         for queue in self.queues:
             if not queue:
                 continue
+            if self.wait > 1:
+                continue
             key, row, pixels, weight = queue[0]
-            count = len(row.places) if m.loads_whole_rows() else 1
+            count = len(row.places) if self.whole else 1
             taken = self.bank.activations.setdefault(key, [])
             for place in row.places[weight : weight + count]:
                 taken.append([m.activation(place, pixel) for pixel in pixels])
@@ -207,6 +211,7 @@ class Loader:
             if queue[0][3] == len(row.places):
                 m.finished.loaded += 1
                 queue.pop(0)
+        self.wait = self.wait - 1 or self.pause
 
 
 class Decoder:
@@ -225,7 +230,7 @@ class Decoder:
                 self.parts += [("rows", first, min(lines, rows - first), beats(12 * lines, beat))]
         else:
             width = len(bank.step.rows[0].places)
-            self.parts = [("dense", i, 1, beats(8 * width, beat)) for i in range(rows)]
+            self.parts = [("dense", i, 1, beats(3 * 8, beat) * beats(width, 3)) for i in range(rows)]
         self.parts += [("pipeline", 0, 0, timing.DECODE_PIPELINE)]
         self.indices: dict[int, str] = {}
         self._settle()
@@ -353,7 +358,12 @@ class Machine:
     def loads_whole_rows(self) -> bool:
         """Whether a line takes a row in one cycle."""
         layer = self.layer
-        return self.by_kernel and layer.S <= 3 and layer.dilation[1] == 1 and layer.stride[1] <= 2
+        return self.by_kernel and layer.S <= 3 and layer.dilation[1] == 1 and self.cycles_of_a_weight() == 1
+
+    def cycles_of_a_weight(self) -> int:
+        """Cycles in which a line takes a weight's activations: at once, or pixel by pixel as in a full group."""
+        near = self.layer.op != "gemm" and self.layer.stride[1] <= 2
+        return 1 if near else min(self.arch.macs, self.columns)
 
     def activation(self, place: Place, pixel: Pixel) -> int:
         """Centred activation that a weight meets at a pixel; zero in padding."""

@@ -82,7 +82,9 @@ def check_counts(case: Case, datapath, counts: Finished, tile) -> None:
     pixels = min(arch.macs, layer.N if layer.op == "gemm" else layer.Q)
     by_kernel = layer.R * layer.S > 1 or datapath.spread
     width = layer.S if by_kernel else 3
-    if by_kernel and width <= 3 and layer.stride[1] <= 2 and layer.dilation[1] == 1:
+    if layer.op == "gemm" or layer.stride[1] > 2:
+        elements = width * pixels
+    elif by_kernel and width <= 3 and layer.dilation[1] == 1:
         elements = (pixels - 1) * layer.stride[1] + width
     else:
         elements = width * ((pixels - 1) * layer.stride[1] + 1)

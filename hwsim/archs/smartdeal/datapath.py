@@ -16,12 +16,12 @@ stages, *prepare* and *run*; both have a bank of all stores, so the next pass is
     tile = prepare of its first pass (``fill``) + sum of max(run of a pass, prepare of the next) + run of the last
 
 - Prepare takes the longer of two, which go on side by side. *Load*: every line takes its rows from its copy of ``ibuf`` into the
-  line stores, ceil(rows / lines) rows, a cycle each (kernel rows of at most three columns without dilation at stride 1 or 2) or a
-  cycle a weight; and `timing.LOAD_PIPELINE`. *Decode*: every slice reads its stream from its memory of ``wbuf`` into its row
-  stores, ``lines`` rows a cycle, a row a cycle where weights are dense, 4 cycles before them for flag and basis on the first
-  pass of a step of a decomposed layer; and `timing.DECODE_PIPELINE`. Beats narrower than what a cycle takes:
-  `timing.count_decode`. Both depend on shapes alone: rows of zeros are loaded and decoded like others, and each pixel group
-  does all of it again.
+  line stores, ceil(rows / lines) rows, a cycle each (kernel rows of at most three columns without dilation at stride 1 or 2), a
+  cycle a weight, or one a weight and pixel (`timing.count_load_cycles`); and `timing.LOAD_PIPELINE`. *Decode*: every slice reads
+  its stream from its memory of ``wbuf`` into its row stores, ``lines`` rows a cycle, three weights a cycle where they are
+  dense, 4 cycles before them for flag and basis on the first pass of a step of a decomposed layer; and
+  `timing.DECODE_PIPELINE`. Beats narrower than what a cycle takes: `timing.count_decode`. Both depend on shapes alone: rows of
+  zeros are loaded and decoded like others, and each pixel group does all of it again.
 - Run: a line skips a row, at no cost, when its coefficients are all zero or the row's activations are all zero (for all pixels of
   the group). A cell takes one cycle for each nonzero radix-4 Booth digit of the activation (zero point subtracted), at
   least one. **The cells of a line wait for the slowest at each weight, lines and slices for the slowest at the end of the
@@ -101,7 +101,7 @@ class SmartDealDatapath(Datapath):
         """Return the cycles to prepare every pass, int64 [blocks of channels, or 1, passes]."""
         rows, layer = self.rows, self.layer
         count = np.diff(rows.pass_start)
-        load = -(-count // self.lines) * timing.count_load_cycles(layer, rows.by_kernel, rows.width_elements)
+        load = -(-count // self.lines) * self._count_load_cycles()
         decode = timing.count_decode(
             count, rows.starts_step, self.lines, rows.width_elements, rows.decomposed, self.arch.memory.bits_per_cycle
         )
@@ -110,6 +110,11 @@ class SmartDealDatapath(Datapath):
             first = np.arange(0, layer.G, self.arch.slices)
             channels = np.minimum(first + self.arch.slices, layer.G) - first
         return np.ascontiguousarray(timing.count_prepare(load * channels[:, None], decode[None]), np.int64)
+
+    def _count_load_cycles(self) -> int:
+        """Return the cycles in which a line store takes a row."""
+        rows, pixels = self.rows, min(self.arch.macs, self.columns)
+        return timing.count_load_cycles(self.layer, rows.by_kernel, rows.width_elements, pixels)
 
     def _measure(self, activation: np.ndarray, zero_point: int) -> None:
         """Count Booth digits and zero rows; fills the cycles in which every pass multiplies."""
@@ -259,12 +264,13 @@ class SmartDealDatapath(Datapath):
         return rows * self.groups * layer.G * -(-layer.K // self.arch.slices)
 
     def _row_bits(self) -> int:
-        """Bits that a row reads: those between its first and last activation, for each weight where these come one by one."""
-        layer, rows, pixels = self.layer, self.rows, min(self.arch.macs, self.columns)
-        reach = (pixels - 1) * layer.stride[1] + 1
-        if timing.count_load_cycles(layer, rows.by_kernel, rows.width_elements) == 1:
-            return (reach + rows.width_elements - 1) * self.workload.fmt.a_bits
-        return reach * rows.width_elements * self.workload.fmt.a_bits
+        """Bits that a row reads: in each cycle those from its first to its last activation."""
+        width, pixels, cycles = self.rows.width_elements, min(self.arch.macs, self.columns), self._count_load_cycles()
+        elements = width * pixels  # one by one
+        if cycles < elements:
+            reach = (pixels - 1) * self.layer.stride[1] + 1
+            elements = reach + width - 1 if cycles == 1 else reach * width
+        return elements * self.workload.fmt.a_bits
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
         """Return Booth digits, rebuilds, adder trees, accesses of buffers and of line and row stores (``rf``)."""

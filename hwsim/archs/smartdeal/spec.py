@@ -82,8 +82,8 @@ class SmartDeal(Arch):
 
     @property
     def ibuf_copies(self) -> int:
-        """Copies of ``ibuf``: one a line in the machine that can be built; the paper's banks serve all lines."""
-        return self.lines if self.clusters == 1 and self.depthwise == "grouped" else 1
+        """Copies of ``ibuf``: one a line, two for an addition, in what can be built; the paper's banks serve all lines."""
+        return max(2, self.lines) if self.clusters == 1 and self.depthwise == "grouped" else 1
 
     def check(self, workload: Workload) -> None:
         """Raise SpecError for formats that the engine has not: weights are 8 bits once rebuilt, activations at most 8."""

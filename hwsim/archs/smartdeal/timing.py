@@ -12,19 +12,19 @@ from hwsim.core.layer import Layer
 from hwsim.core.mapping import Int64
 from hwsim.quant.decompose_plan import BASIS_BITS, BASIS_SIZE, COEFFICIENT_BITS
 
-LOAD_PIPELINE = 4
+LOAD_PIPELINE = 7
 """Cycles from the first address of a pass to its last row in the line stores, beyond one for each address."""
-DECODE_PIPELINE = 4
+DECODE_PIPELINE = 6
 """The same from the first beat of a slice's stream to its last row in the row stores; the first beat of an index is in it."""
-RUN_PIPELINE = 6
+RUN_PIPELINE = 7
 """Cycles of a pass beyond those of its multiplications: selecting and rebuilding the first row, the last product's way."""
-RESULT_PIPELINE = 6
+RESULT_PIPELINE = 4
 """Cycles from the accumulators of a slice's lines to ``obuf``, beyond the stages of the adder tree: part of a tile's ``tail``."""
 
 ENTRY_WEIGHTS = 3
 """Weights of an entry of a line store; a wider kernel row takes several."""
 FAST_STRIDES = (1, 2)
-"""Strides at which the activations of a kernel row of three weights stand in two neighbouring words of ``ibuf``."""
+"""Strides at which neighbouring pixels' activations stand near each other in ``ibuf``; at others they are read one by one."""
 FLAG_CYCLES = 1
 """Cycles that the flag of a step takes in the decoder."""
 
@@ -34,13 +34,15 @@ def count_entries(width: int) -> int:
     return -(-width // ENTRY_WEIGHTS)
 
 
-def count_load_cycles(layer: Layer, by_kernel: bool, width: int) -> int:
-    """Return the cycles in which a line store takes a row of ``width`` weights: one, or one a weight.
+def count_load_cycles(layer: Layer, by_kernel: bool, width: int, pixels: int) -> int:
+    """Return the cycles in which a line store takes a row of ``width`` weights for ``pixels`` pixels.
 
-    One: kernel rows of at most three weights without dilation at stride 1 or 2. Others and rows of three channels lie apart.
+    One: kernel rows of at most three weights without dilation at stride 1 or 2. Others and rows of three channels: one a
+    weight; at other strides, and where images are the pixels (gemm), one a weight and pixel.
     """
-    near = layer.dilation[1] == 1 and layer.stride[1] in FAST_STRIDES
-    return 1 if by_kernel and width <= ENTRY_WEIGHTS and near else width
+    if layer.op == "gemm" or layer.stride[1] not in FAST_STRIDES:
+        return width * pixels
+    return 1 if by_kernel and width <= ENTRY_WEIGHTS and layer.dilation[1] == 1 else width
 
 
 def count_beats(bits: int, beat_bits: int) -> int:
@@ -55,10 +57,10 @@ def count_decode(
 
     Decomposed: ``lines`` rows a cycle (their coefficients are at most a beat, otherwise in proportion), on the first pass of a step
     the flag and a row of the basis a cycle before them. An index longer than a beat takes a cycle for each beat but the
-    first. Dense: a row a cycle, or its beats.
+    first. Dense: an entry of three weights a cycle, or its beats.
     """
     if not decomposed:
-        return np.asarray(rows * count_beats(width * BASIS_BITS, beat_bits), np.int64)
+        return np.asarray(rows * count_entries(width) * count_beats(ENTRY_WEIGHTS * BASIS_BITS, beat_bits), np.int64)
     basis = FLAG_CYCLES + BASIS_SIZE * count_beats(BASIS_SIZE * BASIS_BITS, beat_bits)
     coefficients = -(-rows // lines) * count_beats(BASIS_SIZE * COEFFICIENT_BITS * lines, beat_bits)
     return np.asarray(coefficients + (-(-rows // beat_bits) - 1) + starts_step * basis, np.int64)
