@@ -108,6 +108,31 @@ class RebuildPair:
         return RebuildPairUnit(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildTurns:
+    """Two engines in turn, on bases kept elsewhere.
+
+    Parameters
+    ----------
+    engine : RebuildEngine
+    tag_bits : int
+        Width of what goes along with a row.
+    """
+
+    engine: RebuildEngine = RebuildEngine()
+    tag_bits: int = 1
+
+    def compute(
+        self, nibbles: npt.NDArray[np.int64], bank: npt.NDArray[np.int64], bases: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Return weights ``[rows, size]`` from nibbles ``[rows, size]``, banks ``[rows]``, bases ``[banks, size, size]``."""
+        return RebuildPair(engine=self.engine).compute(nibbles, bank, bases)
+
+    def create(self) -> RebuildTurnsUnit:
+        """Return the hardware."""
+        return RebuildTurnsUnit(self)
+
+
 class BasisFile(wiring.Component):
     """Register file of bases, two banks, all of it readable at once.
 
@@ -230,19 +255,73 @@ class RebuildEngineUnit(wiring.Component):
         m.d.comb += self.o.payload[k].eq(Mux(fits, total[FRACTION_BITS : FRACTION_BITS + BASIS_BITS], edge).as_signed())
 
 
+class RebuildTurnsUnit(wiring.Component):
+    """Hardware of `RebuildTurns`: rows leave in the order in which they came.
+
+    ============  ==========  ====================================================================================
+    port          direction   content
+    ============  ==========  ====================================================================================
+    ``banks``     in          the bases, from a `BasisFile`
+    ``i``, ``o``  streams     as of a `RebuildEngineUnit`
+    ``i_tag``     in          goes along with ``i``
+    ``o_tag``     out         that of ``o``
+    ============  ==========  ====================================================================================
+
+    Latency: ``size`` cycles. Throughput: while one row stands the next one is rebuilt: a consumer that holds every row for
+    ``size`` cycles never waits. Reset: both free, the next row goes to engine 0. Stall: takes two rows, then refuses.
+    """
+
+    def __init__(self, spec: RebuildTurns) -> None:
+        self.spec = spec
+        engine = spec.engine
+        super().__init__(
+            {
+                "banks": In(data.ArrayLayout(engine.basis_layout, BANKS)),
+                "i": In(stream.Signature(engine.row_layout)),
+                "i_tag": In(spec.tag_bits),
+                "o": Out(stream.Signature(engine.weights_layout)),
+                "o_tag": Out(spec.tag_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        engines = [self.spec.engine.create() for _ in range(2)]
+        tags = [Signal(self.spec.tag_bits, name=f"tag{k}", reset_less=True) for k in range(2)]
+        taking, giving = Signal(), Signal()
+        for k, engine in enumerate(engines):
+            m.submodules[f"engine{k}"] = engine
+            m.d.comb += [
+                engine.banks.eq(self.banks),
+                engine.i.payload.eq(self.i.payload),
+                engine.i.valid.eq(self.i.valid & (taking == k)),
+                engine.o.ready.eq(self.o.ready & (giving == k)),
+            ]
+            with m.If(self.i.valid & self.i.ready & (taking == k)):
+                m.d.sync += tags[k].eq(self.i_tag)
+        m.d.comb += [
+            self.i.ready.eq(Mux(taking, engines[1].i.ready, engines[0].i.ready)),
+            self.o.valid.eq(Mux(giving, engines[1].o.valid, engines[0].o.valid)),
+            self.o.payload.eq(Mux(giving, engines[1].o.payload.as_value(), engines[0].o.payload.as_value())),
+            self.o_tag.eq(Mux(giving, tags[1], tags[0])),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += taking.eq(~taking)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += giving.eq(~giving)
+        return m
+
+
 class RebuildPairUnit(wiring.Component):
-    """Hardware of `RebuildPair`: rows leave in the order in which they came.
+    """Hardware of `RebuildPair`: a `BasisFile` and a `RebuildTurns`.
 
     ===============  ==========  =================================================================================
     port             direction   content
     ===============  ==========  =================================================================================
     ``write`` ..     in          as of a `BasisFile`
     ``row``
-    ``i``, ``o``     streams     as of a `RebuildEngineUnit`
+    ``i``, ``o``     streams     as of a `RebuildTurnsUnit`, as are latency, throughput, reset and stall
     ===============  ==========  =================================================================================
-
-    Latency: ``size`` cycles. Throughput: while one row stands the next one is rebuilt: a consumer that holds every row for
-    ``size`` cycles never waits. Reset: both free, the next row goes to engine 0. Stall: takes two rows, then refuses.
     """
 
     def __init__(self, spec: RebuildPair) -> None:
@@ -262,29 +341,18 @@ class RebuildPairUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.basis = basis = BasisFile(self.spec.engine)
+        m.submodules.turns = turns = RebuildTurns(engine=self.spec.engine).create()
         m.d.comb += [
             basis.write.eq(self.write),
             basis.write_bank.eq(self.write_bank),
             basis.write_index.eq(self.write_index),
             basis.row.eq(self.row),
+            turns.banks.eq(basis.banks),
+            turns.i.payload.eq(self.i.payload),
+            turns.i.valid.eq(self.i.valid),
+            self.i.ready.eq(turns.i.ready),
+            self.o.payload.eq(turns.o.payload),
+            self.o.valid.eq(turns.o.valid),
+            turns.o.ready.eq(self.o.ready),
         ]
-        engines = [self.spec.engine.create() for _ in range(2)]
-        taking, giving = Signal(), Signal()
-        for k, engine in enumerate(engines):
-            m.submodules[f"engine{k}"] = engine
-            m.d.comb += [
-                engine.banks.eq(basis.banks),
-                engine.i.payload.eq(self.i.payload),
-                engine.i.valid.eq(self.i.valid & (taking == k)),
-                engine.o.ready.eq(self.o.ready & (giving == k)),
-            ]
-        m.d.comb += [
-            self.i.ready.eq(Mux(taking, engines[1].i.ready, engines[0].i.ready)),
-            self.o.valid.eq(Mux(giving, engines[1].o.valid, engines[0].o.valid)),
-            self.o.payload.eq(Mux(giving, engines[1].o.payload.as_value(), engines[0].o.payload.as_value())),
-        ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += taking.eq(~taking)
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += giving.eq(~giving)
         return m

@@ -1,0 +1,1 @@
+"""RTL of the SmartDeal engine: see `hwsim.archs.smartdeal`."""
