@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from hwsim.archs.smartdeal.datapath import SmartDealDatapath
-from hwsim.archs.smartdeal.spec import SmartDeal
+from hwsim.archs.smartdeal.spec import DEPTHWISE, SmartDeal
 from hwsim.core.datapath import LayerData, Workload
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS
@@ -68,7 +68,8 @@ def archs(draw, **others) -> SmartDeal:
     """Engines of a few slices, lines and cells."""
     return make_arch(
         slices=draw(small(1, 4)), lines=draw(small(1, 5)), macs=draw(small(1, 4)), line_rows=draw(small(2, 5)),
-        memory=Memory(bits_per_cycle=draw(st.sampled_from([1, 8, 24, 64, 256]))), clusters=draw(small(1, 2)), depthwise=draw(st.sampled_from(["spread", "grouped"])), **others,
+        memory=Memory(bits_per_cycle=draw(st.sampled_from([1, 8, 24, 64, 256]))), clusters=draw(small(1, 2)),
+        depthwise=draw(st.sampled_from(DEPTHWISE)), **others,
     )  # fmt: skip
 
 

@@ -15,8 +15,9 @@ from hwsim.core.layer import Layer
 from hwsim.core.mapping import Boxes, Mapping, list_boxes
 from hwsim.quant.decompose import DecomposeOptions, decompose_layer
 from tests.naive_cases import conv
-from tests.naive_smartdeal import Finished, convolve
+from tests.naive_smartdeal import convolve
 from tests.naive_smartdeal_cases import KINDS, Case, cases, make_arch, tilings
+from tests.naive_smartdeal_stages import Finished
 
 
 def run_both(case: Case, tile=None) -> None:

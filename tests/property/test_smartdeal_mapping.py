@@ -62,6 +62,7 @@ def test_storage_of_tiles_is_what_they_hold(data):
     total, first = datapath.sum_weight_tiles(candidates, align)
     assert total[0] == sum(-(-b // align) * align for b in weights.values())
     assert first[0] == -(-int(bits[0]) // align) * align
+    assert total[0] <= datapath.most_weight_bits(align)
     whole = count_streams(case, [0] * 6, [getattr(case.layer, dim) for dim in "NGKCPQ"])
     assert datapath.weight_storage_bits() == sum(whole)
 

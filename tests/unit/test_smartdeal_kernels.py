@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hwsim.archs.smartdeal import datapath as module
 from hwsim.archs.smartdeal import kernel_rows
 from hwsim.core.mapping import list_boxes
-from tests.naive_smartdeal import recode_booth
 from tests.naive_smartdeal_cases import cases
+from tests.naive_smartdeal_stages import recode_booth
 
 
 @pytest.fixture(scope="module")

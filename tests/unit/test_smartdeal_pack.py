@@ -13,6 +13,7 @@ from hwsim.archs.registry import find_arch
 from hwsim.archs.smartdeal.pack import pack_step, read_step, rebuild_rows
 from hwsim.core.bits import bits_to_integers, integers_to_bits
 from hwsim.core.datapath import LayerData, StoredWeights, Workload
+from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import list_boxes
 from hwsim.core.policy import LayerFormat
@@ -198,3 +199,40 @@ def test_the_options_of_the_codec_are_those_of_the_architecture():
     datapath, _ = bind(layer, weight)
     wanted = decompose_layer(weight, DecomposeOptions(threshold=SMALL.threshold))
     np.testing.assert_array_equal(datapath.codec.codes, wanted.codes)
+
+
+def test_kernel_rows_wider_than_a_line_store_are_refused():
+    layer = conv(2, 3, 5, 7)
+    with pytest.raises(SpecError) as found:
+        bind(layer, draw_weight(layer), line_rows=2)
+    assert "smartdeal.line_rows" in str(found.value)
+    assert "at least 3, the entries of a kernel row of layer layer" in str(found.value)
+
+
+def test_an_arrangement_of_depthwise_layers_that_does_not_exist_is_refused():
+    with pytest.raises(SpecError, match="one of spread, grouped"):
+        replace(SMALL, depthwise="sliced")
+
+
+def test_the_small_preset_can_be_built_and_its_copies_of_ibuf_are_part_of_the_area():
+    paper = find_arch("smartdeal", "paper")
+    assert (SMALL.clusters, SMALL.depthwise, SMALL.ibuf_copies) == (1, "grouped", SMALL.lines)
+    parts = {part.component: part for part in SMALL.list_area()}
+    copied = parts["ibuf_copies"]
+    assert copied.count * copied.bits[0] == (SMALL.lines - 1) * SMALL.shell.ibuf_bits
+    stored = parts["line_store"]
+    assert stored.count * stored.bits[0] == 2 * 4 * 4 * 12 * 3 * 4 * 9
+    assert paper.ibuf_copies == 1
+    assert "ibuf_copies" not in {part.component for part in paper.list_area()}
+
+
+def test_accumulators_stand_by_word_and_slice():
+    layer = conv(5, 3, G=2)
+    size = np.array([1, 2, 5, 3, 1, 3], np.int64)
+    datapath, _ = bind(layer, draw_weight(layer))
+    places = datapath.psum_places(size).reshape(2, 5, 3)
+    # word = (g ceil(5 / 4) + k // 4) 3 pixels + pixel, column = k % 4
+    assert places[0, 1].tolist() == [1, 5, 9]
+    assert places[0, 4].tolist() == [12, 16, 20]
+    assert places[1, 0].tolist() == [24, 28, 32]
+    assert datapath.psum_slots(size[None]).tolist() == [2 * 2 * 3 * 4]

@@ -357,6 +357,10 @@ class SmartDealDatapath(Datapath):
             self.layer, self.rows.pass_channels, lo, hi, arch.slices, arch.memory.bits_per_cycle, self.spread
         )
 
+    def most_weight_bits(self, align: int) -> int:
+        """Return an upper bound of what the weights take in memory, however the layer is cut at steps of channels."""
+        return self.storage.bound_memory(align)
+
     def weight_storage_bits(self) -> int:
         """Return the stored bits of the layer's weights; headers and the filling of beats depend on tiles and are left out."""
         return self.storage.total_bits

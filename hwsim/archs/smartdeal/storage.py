@@ -62,6 +62,16 @@ class Storage:
         """Bits of all weights, headers and the filling of beats left out."""
         return int(self.prefix[-1, -1, :, -1].sum())
 
+    def bound_memory(self, align: int) -> int:
+        """Return what all tiles take at most: a tile, with its header and a stream, for each step of each filter.
+
+        A tile that ends inside a step holds it whole; a unit for each channel is there for what is then stored twice.
+        """
+        layer = self.layer
+        filters, steps = layer.G * layer.K, -(-layer.C // self.step)
+        each = steps * (self.header_bits + self.beat_bits + align) + layer.C * align
+        return self.total_bits + filters * each
+
     def list_streams(self, boxes: Boxes) -> Int64:
         """Return the bits of the streams of each box, whole beats, int64 [boxes, slices] in the order of ``k % slices``."""
         g, k = (K, G) if self.spread else (G, K)
