@@ -7,7 +7,7 @@ back.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -102,16 +102,9 @@ def plan_random(arch: Arch, seed: int, numbers: Iterable[int], stress: int | Non
             again = Ask(job=ask.job, stress=ask.stress, reset=True)
             fresh = judge(again, (yield again), name, drawn.text)
             text = drawn.text + ("" if fresh.mismatches else "; from reset it is equal")
-            result = judge_again(fresh if fresh.mismatches else result, text)
+            result = replace(fresh if fresh.mismatches else result, text=text)
         results.append(result)
     return tuple(results)
-
-
-def judge_again(result: LayerResult, text: str) -> LayerResult:
-    """Return a result with another text."""
-    from dataclasses import replace
-
-    return replace(result, text=text)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -201,7 +194,7 @@ class NetworkRun:
             out = quants[layer.name]
             self.outputs[layer.name] = found.astype(choose_dtype(out.bits, out.signed))
             results.append(result)
-            if result.mismatches:  # what follows would run on wrong inputs
+            if self.layer or result.mismatches:  # what follows would run on wrong inputs
                 break
         if all(result.skipped for result in results):
             raise HwsimError(f"no layer of {network.name} runs on the hardware: {results[0].skipped}")

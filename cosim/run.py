@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosim.compare import Mismatch
-from cosim.harness.model import Harness, emit_accelerator, open_harness
+from cosim.harness.model import Harness, open_harness
 from cosim.plan import Ask, LayerResult, Plan, plan_random
 from hwsim.core.arch import Arch
 from hwsim.core.errors import HwsimError
@@ -19,17 +19,32 @@ CHUNK = 25
 WAVES_CYCLES = (200, 50)
 """Cycles shown before and behind a mismatch."""
 Progress = Callable[[str, int, int], None]
-Failed = Callable[[Ask, LayerResult], None]
 
 
-def drive(plan: Plan, harness: Harness, failed: list[Ask] | None = None) -> tuple[LayerResult, ...]:
-    """Run a plan on the compiled model; ``failed`` gets the jobs whose outcome had a problem or differed."""
+def drive(
+    plan: Plan, harness: Harness, last: list[Ask] | None = None, progress: Progress | None = None, count: int = 0
+) -> tuple[LayerResult, ...]:
+    """Run a plan on the compiled model.
+
+    Parameters
+    ----------
+    plan : Plan
+    harness : Harness
+    last : list, optional
+        Gets the last job.
+    progress : callable, optional
+        Called before each job with its layer, the jobs done and ``count``.
+    """
     outcome: Any = None
+    done = 0
     try:
         while True:
             ask = next(plan) if outcome is None else plan.send(outcome)
-            if failed is not None:
-                failed[:] = [ask]
+            if last is not None:
+                last[:] = [ask]
+            if progress:
+                progress(ask.job.name, done, count)
+            done += 1
             outcome = harness.run(ask.job, stress=ask.stress, reset=ask.reset)
     except StopIteration as end:
         results: tuple[LayerResult, ...] = end.value
@@ -101,6 +116,3 @@ def write_waves(arch: Arch, ask: Ask, mismatch: Mismatch, path: Path) -> str:
         raise HwsimError(f"cannot write {path}: {error.strerror}") from None
     Harness(arch, waves=True).run(ask.job, stress=ask.stress, reset=True, vcd=path, window=window)
     return f"{path}: cycles {window[0]} to {window[1]}"
-
-
-__all__ = ["drive", "emit_accelerator", "run_chunk", "run_many", "write_waves"]

@@ -14,13 +14,12 @@ from accel_rtl.blocks.control_registers import RegisterMap
 from accel_rtl.blocks.counters import COUNTERS
 from accel_rtl.blocks.read_dma import REQUEST_CYCLES, RETURN_CYCLES
 from accel_rtl.blocks.write_dma import ANSWER_CYCLES, LEAST_STORE_CYCLES
-from accel_rtl.emit import Rtlil, emit_rtlil
 from cosim.compile import LayerJob
+from cosim.emitted import create_top, emit_accelerator, naming_folder
 from cosim.harness.library import build_accelerator
 from cosim.memory_model import Master, ProtocolError, ReadBeat, Request, Slave, WriteBeat, create_memory
 from cosim.outcome import EVENTS, UNITS, Outcome, collect_outcome
 from hwsim.core.arch import Arch
-from hwsim.core.errors import HwsimError
 
 PROGRAM_LATENCY_CYCLES = 8
 """Of the ideal program memory, from an address to its first word."""
@@ -73,15 +72,6 @@ class _Job(Structure):
         *((name, c_int64) for name in ("first_cycle", "running_cycles", "host_cycles")),
         ("units_state", c_uint64 * len(UNITS)), ("status", c_uint32), ("outcome", c_int32), ("message", c_char * 256),
     ]  # fmt: skip
-
-
-@cache
-def emit_accelerator(arch: Arch) -> tuple[Rtlil, RegisterMap]:
-    """Return an accelerator's RTLIL and its registers."""
-    from accel_rtl.accelerator import create_accelerator
-
-    top = create_accelerator(arch)
-    return emit_rtlil(top), top.register_map
 
 
 def list_setup(job: LayerJob, registers: RegisterMap, program_base: int = 0) -> list[tuple[int, int]]:
@@ -140,8 +130,10 @@ class Harness:
 
     def __init__(self, arch: Arch, waves: bool = False) -> None:
         self.arch = arch
-        source, self.registers = emit_accelerator(arch)
-        library = ctypes.CDLL(str(build_accelerator(source, arch.memory.bits_per_cycle, waves)))
+        self.registers = create_top(arch).register_map
+        with naming_folder():
+            path = build_accelerator(emit_accelerator(arch), arch.memory.bits_per_cycle, waves)
+        library = ctypes.CDLL(str(path))
         library.accelerator_create.restype = c_void_p
         library.accelerator_run.argtypes = [c_void_p, POINTER(_Job)]
         library.accelerator_destroy.argtypes = [c_void_p]
@@ -273,7 +265,4 @@ def open_harness(arch: Arch, waves: bool = False) -> Harness:
     HwsimError
         No RTL for it, no compiler.
     """
-    try:
-        return Harness(arch, waves)
-    except OSError as error:
-        raise HwsimError(f"cannot use the compiled model of {arch.name}: {error}") from None
+    return Harness(arch, waves)

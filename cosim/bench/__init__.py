@@ -1,0 +1,1 @@
+"""The same plans under cocotb: the generated Verilog on Verilator, memories and host in Python."""
