@@ -54,7 +54,7 @@ class LayerJob:
     output : OutputPlace
         How its elements lie.
     simulator_seconds : float
-        Time that lowering and timing the layer took.
+        CPU time that lowering and timing the layer took.
     """
 
     name: str
@@ -129,10 +129,12 @@ def compile_layer(
     check_layer(datapath, machine, parameters)
     parameters = join_pixels(parameters)
     ready = prepare_lowering(datapath, arch)
-    began = time.perf_counter()
-    table = lower_table(datapath, mapping, ready)
-    run, timeline = time_table(table, arch)
-    seconds = time.perf_counter() - began
+    seconds = 0.0
+    for _ in range(2):  # the first one may load compiled kernels
+        began = time.process_time()
+        table = lower_table(datapath, mapping, ready)
+        run, timeline = time_table(table, arch)
+        seconds = time.process_time() - began
     head = pack_header(datapath, parameters) + pack_parameters(datapath.layer, parameters)
     stream = pack_stream(engine, datapath, arch, mapping, parameters, table)
     image = _pad(build_image(datapath, mapping, ready, table, weight, operands, fill), machine.beat_bits // 8, fill)

@@ -38,7 +38,7 @@ class Outcome:
     problem : str
         Why it did not end as it should; empty if it did.
     seconds : float
-        Time of the run.
+        CPU time of the run.
     surplus : str
         Events behind the last instruction of a unit; empty if there are none.
     """

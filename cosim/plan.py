@@ -42,7 +42,7 @@ class LayerResult:
     host_cycles : int
         Simulated cycles of the hardware, parameters and register accesses included.
     rtl_seconds, simulator_seconds : float
-        Time of the run; of lowering and timing the same layer.
+        CPU time of the run; of lowering and timing the same layer.
     mismatches : tuple of Mismatch
         Empty if all is equal.
     skipped : str

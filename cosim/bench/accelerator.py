@@ -74,7 +74,7 @@ class Bench:
         if ask.reset:
             await self.reset()
         events: dict[tuple[str, str], list[int]] = {(unit, event): [] for unit in UNITS for event in EVENTS}
-        began, first, cycles, cycle, problem = time.perf_counter(), -1, 0, 0, ""
+        began, first, cycles, cycle, problem = time.process_time(), -1, 0, 0, ""
         limit = limit_cycles(job, seed is not None)
         trace = self.trace_pins
         while not master.through:
@@ -106,7 +106,7 @@ class Bench:
         values = master.values if len(master.values) == len(list_counter_offsets(self.registers)) else []
         return collect_outcome(
             job, events, image=np.frombuffer(bytes(image), np.uint8), cycles=cycles, host_cycles=cycle,
-            counters=join_counters(values) if values else {}, problem=problem, seconds=time.perf_counter() - began,
+            counters=join_counters(values) if values else {}, problem=problem, seconds=time.process_time() - began,
         )  # fmt: skip
 
     def _drive_memory(self, now: Slave) -> None:

@@ -123,7 +123,7 @@ class Harness:
     Attributes
     ----------
     seconds : float
-        Time spent in the model.
+        CPU time spent in the model.
     cycles : int
         Cycles simulated, register accesses included.
     """
@@ -194,9 +194,9 @@ class Harness:
             read_count=len(reads), read_values=values.ctypes.data, capacity=capacity, events=events.ctypes.data, step=step,
             vcd_path=str(vcd).encode() if vcd else None, vcd_from=window[0], vcd_to=window[1],
         )  # fmt: skip
-        began = time.perf_counter()
+        began = time.process_time()
         self._library.accelerator_run(self._handle, ctypes.byref(request))
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         self.seconds += seconds
         self.cycles += int(request.host_cycles)
         counts = np.array(request.counts)
