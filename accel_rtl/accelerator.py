@@ -114,7 +114,7 @@ class Accelerator:
     @property
     def store(self) -> StoreUnit:
         """Store unit."""
-        return StoreUnit(machine=self.machine)
+        return StoreUnit(machine=self.machine, checked=self.checked)
 
     @property
     def vector(self) -> VectorUnit:

@@ -181,24 +181,24 @@ class RunWalkerComponent(wiring.Component):
         spec = self._spec
         block_bits = spec.block_beats.bit_length() - 1
         at = Signal(spec.beat_address_bits)
-        left = Signal(spec.beat_count_bits)  # beats of this run
+        span = Signal(spec.beat_count_bits + 1)  # beats from the begin of this block to the end of the run, less one
         first = Signal()
         follow = [
             Signal(spec.beat_address_bits, name=f"follow{level}") for level in LEVELS
         ]  # the next run of each level
         more = [Signal(spec.run_count_bits, name=f"more{level}") for level in LEVELS]  # runs behind this one
-        room = Signal(block_bits + 1)
+        some = [Signal(name=f"some{level}") for level in LEVELS]  # whether there are any
+        blocks = span[block_bits:]
         ends = Signal()
         last = Signal()
         out = self.bursts.payload
         m.d.comb += [
             self.bursts.valid.eq(self.busy),
-            room.eq(spec.block_beats - at[:block_bits]),
-            ends.eq(left <= room),
+            ends.eq(~blocks.any()),
             out.address.eq(at),
-            out.length.eq((Mux(ends, left[: block_bits + 1], room) - 1)[:block_bits]),
+            out.length.eq((Mux(ends, span[:block_bits], spec.block_beats - 1) - at[:block_bits])[:block_bits]),
             out.first.eq(first),
-            last.eq(ends & ~more[0].any() & ~more[1].any() & ~more[2].any()),
+            last.eq(ends & ~some[0] & ~some[1] & ~some[2]),
             out.last.eq(last),
         ]
         with m.If(self.start):
@@ -206,32 +206,34 @@ class RunWalkerComponent(wiring.Component):
         with m.Elif(self.busy & self.bursts.ready):
             m.d.sync += first.eq(0)
             with m.If(~ends):
-                m.d.sync += [at.eq((at[block_bits:] + 1) << block_bits), left.eq(left - room)]
+                m.d.sync += [at.eq((at[block_bits:] + 1) << block_bits), blocks.eq(blocks - 1)]
             with m.Elif(last):
                 m.d.sync += self.busy.eq(0)
-        self._step_run(m, self.busy & self.bursts.ready & ends, at, left, follow, more)
+        base = self._step_run(m, self.busy & self.bursts.ready & ends, follow, more, some)
+        with m.If(self.start | (self.busy & self.bursts.ready & ends)):
+            m.d.sync += [at.eq(base), span.eq(self.transfer.run - 1 + base[:block_bits])]
         return m
 
     def _step_run(
-        self, m: Module, ended: Value, at: Signal, left: Signal, follow: list[Signal], more: list[Signal]
-    ) -> None:
+        self, m: Module, ended: Value, follow: list[Signal], more: list[Signal], some: list[Signal]
+    ) -> Signal:
         """Go to the first run, or to the next one of the innermost level that has one; one adder a level."""
         t = self.transfer
-        base = Signal.like(at)
+        base = Signal.like(follow[0])
         level = Signal(2)
         m.d.comb += [base.eq(follow[2]), level.eq(2)]
         with m.If(self.start):
             m.d.comb += [base.eq(t.address), level.eq(3)]
-        with m.Elif(more[0].any()):
+        with m.Elif(some[0]):
             m.d.comb += [base.eq(follow[0]), level.eq(0)]
-        with m.Elif(more[1].any()):
+        with m.Elif(some[1]):
             m.d.comb += [base.eq(follow[1]), level.eq(1)]
         with m.If(self.start | ended):
-            m.d.sync += [at.eq(base), left.eq(t.run)]
             for i in range(3):
                 with m.If(level >= i if i else 1):
-                    m.d.sync += follow[i].eq(base + t[f"stride{i}"])
-                    m.d.sync += more[i].eq(Mux(level == i, more[i], t[f"count{i}"]) - 1)
+                    runs = Mux(level == i, more[i], t[f"count{i}"])
+                    m.d.sync += [follow[i].eq(base + t[f"stride{i}"]), more[i].eq(runs - 1), some[i].eq(runs != 1)]
+        return base
 
 
 def queue_requests(
