@@ -211,7 +211,7 @@ def _group_blocks(modules: dict[str, Any], family: str, key: str, top: str) -> t
     groups: dict[str, list[Utilization]] = {}
     for name, stat in modules.items():
         plain = name.removeprefix("\\")
-        path = TOP if plain == top else re.sub(r"(_\d+)+$", "", plain.removeprefix(f"{top}."))
+        path = TOP if plain == top else re.sub(r"(_\d+|\$\d+)+$", "", plain.removeprefix(f"{top}."))
         groups.setdefault(path, []).append(read_counts(stat, family, key, ""))
     return tuple(
         Block(name=name, instances=len(costs), cost=_add_costs(costs)) for name, costs in sorted(groups.items())

@@ -72,6 +72,9 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
         help="what the mapper minimizes (default: cycles)",
     )
     costs.add_argument("--energy-table", metavar="NAME", help="energy table (default: the preset's)")
+    costs.add_argument(
+        "--fpga", metavar="PART", help="clock and area as measured on this FPGA by hwsim synth, e.g. ecp5-85k"
+    )
 
 
 def _read_positive(text: str) -> int:
@@ -183,6 +186,7 @@ def _collect(args: argparse.Namespace, arch: Arch, progress: Progress | None) ->
         "image": image,
         "objective": args.objective,
         "energy_table": args.energy_table,
+        "fpga": args.fpga,
         "seed": args.seed,
         "progress": progress,
     }

@@ -11,7 +11,10 @@ HELP = "show an architecture, a network, an energy table, or the loop nest of a 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare one sub-command a kind."""
-    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    parser.add_argument("--arch", metavar="NAME", help="without a KIND: what arch NAME shows")
+    parser.add_argument("--preset", metavar="NAME", help="its preset (default: its own)")
+    parser.set_defaults(show=_show_named)
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND")
     arch = kinds.add_parser("arch", help="fields of an architecture, with what is unverified")
     arch.add_argument("name", metavar="NAME", help="NAME or NAME:PRESET")
     arch.add_argument("--preset", metavar="NAME", help="preset (default: its own)")
@@ -48,6 +51,15 @@ def _print_table(title: str, columns: list[tuple[str, bool]], rows: list[list[st
     return render(build_table(title, columns, rows), find_width(), uses_color())
 
 
+def _show_named(args: argparse.Namespace) -> str:
+    from hwsim.core.errors import SpecError
+
+    if args.arch is None:
+        raise SpecError("show", None, "a KIND (arch, net, table, mapping) or --arch NAME", "see hwsim show --help")
+    args.name, args.memory, args.settings, args.toml, args.arch = args.arch, None, [], False, None
+    return _show_arch(args)
+
+
 def _show_arch(args: argparse.Namespace) -> str:
     from hwsim.archs.overrides import arch_to_toml, list_fields
 
@@ -68,7 +80,9 @@ def _show_arch(args: argparse.Namespace) -> str:
     if arch.source:
         lines.append(f"source: {arch.source}")
     lines += [f"unverified: {item}" for item in arch.unverified]
-    return "\n".join(lines)
+    from accel_rtl.fpga_results import list_records
+
+    return "\n".join(lines + [f"measured on {record.format()}" for record in list_records(arch)])
 
 
 def _show_net(args: argparse.Namespace) -> str:

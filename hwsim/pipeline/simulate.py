@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from accel_rtl.fpga_results import FpgaRecord, find_clock
+from accel_rtl.parts import find_part
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import LayerData, Workload
 from hwsim.core.errors import HwsimError
@@ -13,7 +15,7 @@ from hwsim.core.layer import Layer
 from hwsim.core.network import Network
 from hwsim.core.policy import LayerFormat, Policy, parse_policy
 from hwsim.core.program import LayerTrace
-from hwsim.core.report import Report
+from hwsim.core.report import AreaItem, Report
 from hwsim.core.stats import STALLS, LayerCost, LayerStats
 from hwsim.core.tensors import Tensors
 from hwsim.pipeline.layer import run_layer
@@ -38,6 +40,7 @@ def simulate(
     image: Mapping[str, Any] | None = None,
     objective: str = "cycles",
     energy_table: str | None = None,
+    fpga: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report:
@@ -63,6 +66,9 @@ def simulate(
         What the mapper minimizes: ``cycles``, ``energy`` or ``edp``.
     energy_table : str, optional
         Name of an energy table; the architecture's own by default.
+    fpga : str, optional
+        An FPGA part (`accel_rtl.parts`): the clock is the one that this design met there after place and route
+        (`accel_rtl.fpga_results`), the area what it takes of the part. Energies stay those of the table.
     seed : int
         Seed of everything that is drawn.
     progress : callable, optional
@@ -75,11 +81,12 @@ def simulate(
     Raises
     ------
     HwsimError
-        Unknown names, formats that the architecture cannot run, tiles that do not fit, broken files.
+        Unknown names, formats that the architecture cannot run, tiles that do not fit, broken files, an FPGA on which no clock
+        of this design is recorded.
     """
     return simulate_traced(
         network, arch, preset=preset, policy=policy, batch=batch, tensors=tensors, image=image, objective=objective,
-        energy_table=energy_table, seed=seed, progress=progress,
+        energy_table=energy_table, fpga=fpga, seed=seed, progress=progress,
     )[0]  # fmt: skip
 
 
@@ -94,12 +101,16 @@ def simulate_traced(
     image: Mapping[str, Any] | None = None,
     objective: str = "cycles",
     energy_table: str | None = None,
+    fpga: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Report, tuple[LayerTrace, ...]]:
     """Do what `simulate` does and also return every layer's Program with the time of each instruction."""
     network, tensors, policy = _resolve_network(network, batch, tensors, policy)
     arch = _resolve_arch(arch, preset)
+    record = find_clock(arch, find_part(fpga).name) if fpga else None
+    if record is not None:
+        arch = replace(arch, clock_hz=record.fmax_hz)
     prices = choose_prices(arch, energy_table)
     workloads = list_workloads(network, policy)
     for load in workloads.values():
@@ -134,7 +145,25 @@ def simulate_traced(
         peak_activation_bits=peak_activation_bits(network, _fill_bits(network, policy, bits)),
         provenance=write_provenance(network, arch, policy, prices, objective, rows, sources, sorted(run.unknowns)),
     )
-    return report, tuple(traces)
+    return (report if record is None else _report_fpga(report, record)), tuple(traces)
+
+
+def _report_fpga(report: Report, record: FpgaRecord) -> Report:
+    """Return a report whose clock and area are those measured on an FPGA."""
+    area = tuple(
+        AreaItem(
+            name=f"{record.target}: {getattr(record, name):,} of {bound:,} {name.upper()}",
+            area_um2=None,
+            source=record.source,
+        )
+        for name, bound in record.capacity.items()
+    )
+    origin = report.provenance
+    note = f"energies are those of {origin.energy_table}, a chip's: an FPGA takes more"
+    clock = f"{record.fmax_hz / 1e6:g} MHz, met after place and route ({record.source})"
+    unverified = tuple(item for item in origin.unverified if not item.endswith(": clock_hz"))
+    origin = replace(origin, clock_source=clock, unverified=unverified, notes=(*origin.notes, note))
+    return replace(report, area=area, provenance=origin)
 
 
 @dataclass(slots=True)
@@ -153,8 +182,6 @@ class _Run:
 
     def take(self, load: Workload, data: LayerData | None) -> None:
         """Simulate one layer, or repeat the result of an identical one."""
-        from dataclasses import replace
-
         name = load.layer.name
         if self.progress:
             self.progress(name, len(self.done), self.count)

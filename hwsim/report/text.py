@@ -172,6 +172,8 @@ def format_totals(report: Report, width: int | None = None) -> str:
     peaks = ", ".join(f"{name} {format_bits(bits)}" for name, bits in totals["peak_buffer_bits"].items() if bits)
     unknown = [item.name for item in report.area if item.area_um2 is None]
     area = f"{format_digits(totals['area_um2'] / 1e6)} mm2" if totals["area_um2"] else "unknown"
+    if unknown and all(" of " in item.name for item in report.area):  # cells of an FPGA
+        area, unknown = "; ".join(unknown), []
     lines = [
         ("cycles", " + ".join([f"{cycles:,} = compute {format_share(totals['compute_cycles'], cycles)} %", *stalls])),
         ("latency", f"{format_si(totals['latency_s'], 's')} at {format_si(totals['clock_hz'], 'Hz')}{images}"),
