@@ -4,10 +4,11 @@ The model is a Moore machine: `AxiMemory.drives` is what it drives in the presen
 drove in that cycle and returns what the memory drives in the next. A bench samples the master before the clock edge, calls
 `step`, and drives the result behind the edge; so the same object serves Amaranth's simulator, cocotb and plain Python.
 
-Timing: ``flat`` is point 3 of `hwsim.engine.kernel_shell`; ``dram`` (`cosim.memory_dram`) runs the kernels of
-`hwsim.engine.kernel_dram`. Both know which cycles lie in the accelerator's own pipeline (`accel_rtl.blocks.read_dma`,
-`write_dma`): a transfer started `REQUEST_CYCLES` before its first address was seen, its last beat counts `RETURN_CYCLES` behind R
-or B. `Stress` holds back every channel at random instead; bits must not change.
+Timing: ``flat`` is point 4 of `hwsim.engine.kernel_shell`; ``dram`` (`cosim.memory_dram`) runs the kernels of
+`hwsim.engine.kernel_dram` by the rules of `hwsim.engine.kernel_port`. ``flat`` knows which cycles lie in the accelerator's own
+pipeline (`accel_rtl.blocks.read_dma`, `write_dma`): a DMA started `REQUEST_CYCLES` before its first address was seen, its last beat
+counts `RETURN_CYCLES` behind R or B.
+`Stress` holds back every channel at random instead; bits must not change.
 
 The model also watches the master: broken AXI rules and transfers of other lengths than announced raise `ProtocolError`.
 """
@@ -100,14 +101,14 @@ class Timing(Protocol):
 
 @dataclass(slots=True)
 class FlatTiming:
-    """A port of a flat memory: one transfer at a time, in the order of their starts, a beat a cycle.
+    """A port of a flat memory: one transfer at a time, in the order in which they ask (DMAs start), a beat a cycle.
 
     Parameters
     ----------
     latency_cycles : int
-        From the start of a load to its first beat, `LEAST_LATENCY_CYCLES` at least.
+        From the request of a load to its first beat, `LEAST_LATENCY_CYCLES` at least.
     store_cycles : int
-        From the start of a store to its first beat, `LEAST_STORE_CYCLES` at least.
+        From the request of a store to its first beat, `LEAST_STORE_CYCLES` at least.
     """
 
     latency_cycles: int
@@ -324,7 +325,7 @@ def create_memory(
     image : bytearray
         Content, changed by writes.
     store_cycles : int
-        From the start of a store to its first beat (flat memory).
+        From the request of a store to its first beat (flat memory).
     stress : Stress, optional
 
     Raises

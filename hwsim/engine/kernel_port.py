@@ -153,7 +153,7 @@ def run_memory(
     Returns
     -------
     int
-        The queue whose transfer is through, which ended the work early; -1: none; -2: none and nothing is left to do.
+        The queue whose transfer is through, which ended the work early; -1: none.
     """
     while True:
         q, offer = -1, FOREVER
@@ -162,7 +162,7 @@ def run_memory(
                 q, offer = k, transfer[k, OFFER]
         decision = dram_next_decision(v, chan)
         if min(offer, decision) >= until:
-            return -1 if min(offer, decision) < FOREVER else -2
+            return -1
         if offer <= decision:
             address = transfer[q, NEXT] * memory[BURST] // 8
             write = 1 if q == 2 else 0

@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from hwsim.core.jit import kernel
-from hwsim.engine.kernel_dram import REFRESH_CYCLES, dram_issue, dram_next_decision
+from hwsim.engine.kernel_dram import REFRESH_CYCLES, V_RANKS, dram_issue, dram_next_decision
 from hwsim.engine.kernel_port import (
     CLOCKS,
     CYCLES,
@@ -67,11 +67,15 @@ def find_ready(
     if position[q] >= length[q]:
         return FOREVER, -1
     i = queues[q, position[q]]
-    wait = table[i]["wait"]
+    wait = int(table[i]["wait"])
     t = unit_free[q]
     cause = -1
-    for s in range(8):
-        if wait >> s & 1:
+    s = -1
+    while wait > 0:
+        s += 1
+        bit = wait & 1
+        wait >>= 1
+        if bit:
             if taken[s] >= given[s]:
                 return FOREVER, s
             token = times[s, taken[s]]
@@ -82,7 +86,7 @@ def find_ready(
 
 
 @kernel
-def give_tokens(mask: int, end: np.ndarray, result: int, times: np.ndarray, given: np.ndarray) -> None:
+def give_tokens(mask: int, end: int, result: int, times: np.ndarray, given: np.ndarray) -> None:
     """Give a token to every semaphore of ``mask`` at ``end``; O_READY (bit 6) at ``result``."""
     for s in range(8):
         if mask >> s & 1:
@@ -92,12 +96,12 @@ def give_tokens(mask: int, end: np.ndarray, result: int, times: np.ndarray, give
 
 
 @kernel
-def count_refreshes(chan: np.ndarray) -> int:
-    """Return the memory clocks of all refreshes so far, summed over channels."""
+def count_refreshes(memory: np.ndarray, v: np.ndarray, chan: np.ndarray) -> int:
+    """Return the cycles of all refreshes so far, of the mean rank of the mean channel."""
     total = 0
     for c in range(chan.shape[0]):
         total += chan[c, REFRESH_CYCLES]
-    return total
+    return total * memory[CYCLES] // (memory[CLOCKS] * chan.shape[0] * v[V_RANKS])
 
 
 @kernel
@@ -158,7 +162,7 @@ def run_shell(
     done = 0
     exec_end, result_end, last_end = 0, 0, 0
     store_asks = FOREVER  # flat memory: when the store under way will ask
-    refreshed, looked = 0, True  # clocks of refreshes up to the end of the last EXEC, and whether that was looked at
+    refreshed, looked = 0, True  # cycles of refreshes up to the end of the last EXEC, and whether that was looked at
     while done < n:
         best_q, best_t, best_cause = -1, FOREVER, -1
         for q in (0, 1, 2, 3):
@@ -176,8 +180,8 @@ def run_shell(
             if through >= 0:
                 q = through
                 e = find_end(memory, transfer, q)
-            elif not looked:
-                refreshed, looked = count_refreshes(chan), True
+            elif not looked and exec_end <= best_t:
+                refreshed, looked = count_refreshes(memory, v, chan), True
                 continue
         elif store_asks - issue < best_t:
             q = 2
@@ -202,8 +206,7 @@ def run_shell(
             if q == 1:
                 gap = best_t - unit_free[1]
                 if dram:
-                    pause = (count_refreshes(chan) - refreshed) // chan.shape[0] * memory[CYCLES] // memory[CLOCKS]
-                    pause = min(gap, pause)
+                    pause = min(gap, count_refreshes(memory, v, chan) - refreshed)
                     account[REFRESH] += pause
                     gap -= pause
                     looked = False

@@ -10,12 +10,30 @@ import pytest
 if not os.environ.get("CI"):
     pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
 
+from accel_rtl.blocks import read_dma, write_dma
+from accel_rtl.blocks.axi import BEAT_BITS
+from accel_rtl.blocks.run_walker import RunWalker
 from cosim.memory_dram import DramTiming
 from cosim.memory_model import AxiMemory, FlatTiming, Master, ProtocolError, Request, Stress, WriteBeat, create_memory
 from hwsim.archs.systolic.spec import PRESETS
 from hwsim.core.errors import SpecError
+from hwsim.core.program import WRITE_LATENCY_CYCLES
 from hwsim.core.shell import Memory
+from hwsim.engine import run
+from hwsim.engine.kernel_port import BLOCK_SHIFT
 from hwsim.engine.run import clock_ratio
+
+
+def test_engine_and_hardware_have_the_same_pipelines():
+    assert read_dma.REQUEST_CYCLES + 1 == write_dma.DATA_CYCLES == run.REQUEST_CYCLES
+    assert read_dma.RETURN_CYCLES + 1 == run.RETURN_CYCLES
+    assert write_dma.LEAST_STORE_CYCLES == WRITE_LATENCY_CYCLES
+
+
+@pytest.mark.parametrize("beat_bits", BEAT_BITS)
+def test_engine_and_hardware_cut_bursts_at_the_same_places(beat_bits):
+    arch = replace(PRESETS["small"], memory=Memory(kind="dram", part="hbm2", bits_per_cycle=beat_bits))
+    assert 1 << run.describe_memory(arch)[BLOCK_SHIFT] == RunWalker(beat_bits=beat_bits).block_beats
 
 
 def make_memory(stress: Stress | None = None, latency: int = 6) -> AxiMemory:
