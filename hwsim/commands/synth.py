@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     arch = choose_arch(args)
     require_rtl("synthesis")
+    _check_liberty(args)
     from accel_rtl.accelerator import create_accelerator
     from accel_rtl.emit import emit_rtlil
     from accel_rtl.netlist import cut_block, format_blocks, synthesize_design
@@ -74,6 +75,20 @@ def run(args: argparse.Namespace) -> int:
 
         print(to_json(found, indent=2))
     return 0
+
+
+def _check_liberty(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from accel_rtl.synth import hash_file
+    from hwsim.core.errors import SpecError
+
+    if args.liberty:
+        hash_file(Path(args.liberty))
+        if args.target != "asic":
+            raise SpecError("--liberty", args.liberty, "--target asic beside it")
+    elif args.target == "asic":
+        raise SpecError("--target", args.target, "--liberty FILE beside it: a standard-cell library (.lib)")
 
 
 def _tell(text: str) -> None:
