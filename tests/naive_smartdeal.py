@@ -96,12 +96,15 @@ class Machine:
     def loads_whole_rows(self) -> bool:
         """Whether a line takes a row in one cycle."""
         layer = self.layer
-        return self.by_kernel and layer.S <= 3 and layer.dilation[1] == 1 and self.cycles_of_a_weight() == 1
+        return self.by_kernel and layer.S <= 3 and layer.dilation[1] == 1 and self.reads_pixels_at_once()
+
+    def reads_pixels_at_once(self) -> bool:
+        """Whether the activations of neighbouring pixels stand near each other."""
+        return self.layer.op != "gemm" and self.layer.stride[1] <= 2
 
     def cycles_of_a_weight(self) -> int:
         """Cycles in which a line takes a weight's activations: at once, or pixel by pixel as in a full group."""
-        near = self.layer.op != "gemm" and self.layer.stride[1] <= 2
-        return 1 if near else min(self.arch.macs, self.columns)
+        return 1 if self.reads_pixels_at_once() else min(self.arch.macs, self.columns)
 
     def activation(self, place: Place, pixel: Pixel) -> int:
         """Centred activation that a weight meets at a pixel; zero in padding."""
