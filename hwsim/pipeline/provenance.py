@@ -45,7 +45,7 @@ def write_provenance(
     mapped = [row.mapping for row in rows if row.mapping]
     proven = sum(mapping.proven for mapping in mapped)
     searched = sum(mapping.candidates for mapping in mapped)
-    goal = f"cycles, by energy within {CYCLES_TIE:.1%}" if objective == "cycles" else objective
+    goal = f"cycles, by energy within {100 * CYCLES_TIE:g} %" if objective == "cycles" else objective
     mapper = f"branch and bound by {goal}: {proven} of {len(mapped)} layers proven best of {searched:,} mappings"
     unverified = [f"arch {arch.name}: {name}" for name in arch.unverified]
     if prices.table.unverified:

@@ -75,7 +75,7 @@ def _describe_mapping(cost: LayerCost) -> list[str]:
     if cost.mapping is None:
         return []
     tile = " ".join(f"{dim}{size}" for dim, size in zip("NGKCPQ", cost.mapping.tile, strict=True))
-    tie = f" within {CYCLES_TIE:.1%}" if cost.mapping.objective == "cycles" else ""
+    tie = f" within {100 * CYCLES_TIE:g} %" if cost.mapping.objective == "cycles" else ""
     proof = f", proven best{tie}" if cost.mapping.proven and cost.mapping.objective != "given" else ""
     return [f"  mapping: tile {tile}, order {cost.mapping.order}, by {cost.mapping.objective}{proof}"]
 

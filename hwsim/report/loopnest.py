@@ -85,7 +85,7 @@ def _describe(layer: Layer, mapping: Mapping) -> list[str]:
     if mapping.objective == "given":
         proof = "given, not searched"
     elif mapping.proven:
-        tie = f" within {CYCLES_TIE:.1%}" if mapping.objective == "cycles" else ""
+        tie = f" within {100 * CYCLES_TIE:g} %" if mapping.objective == "cycles" else ""
         proof = f"best {mapping.objective}{tie} of {format_count(mapping.candidates)} mappings, proven"
     else:
         proof = f"{mapping.objective} {mapping.value:.6g}, no mapping below {mapping.lower_bound:.6g}"

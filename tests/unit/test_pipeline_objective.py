@@ -49,4 +49,4 @@ def test_fewer_bits_take_neither_more_cycles_nor_more_energy():
     assert [r.cycles for r in reports] == sorted((r.cycles for r in reports), reverse=True)
     assert [r.energy_pj for r in reports] == sorted((r.energy_pj for r in reports), reverse=True)
     assert "proven best" in reports[0].provenance.mapper
-    assert "by energy within 0.5%" in reports[0].provenance.mapper
+    assert "by energy within 0.5 %" in reports[0].provenance.mapper
