@@ -65,7 +65,8 @@ class InputCopies(wiring.Component):
                 write, read = ram.write_port(), ram.read_port()
                 place, enable, bank = Signal(spec.input_place_bits, name=f"place_{copy}_{k}"), self.enable, self.bank
                 if wanted is not None:  # memories below the first beat's hold those of the next round
-                    m.d.comb += place.eq(wanted[which:] + (wanted[:which] > k))
+                    later = wanted[:which] > k if k < spec.input_memories - 1 else 0
+                    m.d.comb += place.eq(wanted[which:] + later)
                 else:
                     enable, bank = 0, 0
                 if vector:

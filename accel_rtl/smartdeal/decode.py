@@ -1,8 +1,9 @@
 """Decoding of the slices' streams: all slices in lockstep, each at its own place.
 
-By cycle, t the one of ``begin``: t + 1 to t + 3 fill the bit window; from t + 4 on a part of the stream is taken a cycle (flag and three rows of
-a basis; the pass's index, nothing of dense weights; then chunks of rows, or entries of dense weights); what was taken is written in
-the cycle after. ``done`` comes 2 cycles behind the last part: ``DECODE_PIPELINE`` counts from ``begin`` to the next one.
+By cycle, t the one of ``begin``: t + 1 to t + 3 fill the bit window; from t + 4 on a part of the stream is taken a cycle (flag and
+three rows of a basis; the pass's index, nothing of dense weights; then chunks of rows, or entries of dense weights); what was
+taken is written in the cycle after. ``done`` comes 2 cycles behind the last part: ``DECODE_PIPELINE`` counts from ``begin`` to the
+next one.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ ENTRY_BITS = ENTRY_WEIGHTS * W_BITS
 def describe_part(spec: SmartDealEngine) -> data.StructLayout:
     """Return what a cycle does.
 
-    ``fill``: one of the three cycles that fill the window; ``flag``, ``basis``, ``index``, ``chunk``, ``dense``: kind of the part that is
-    taken; ``number`` of the basis' row; ``rows`` of the chunk, ``total`` of the pass; ``line`` and ``entry`` of what is written; ``weights`` of a dense entry.
+    ``fill``: one of the three cycles that fill the window; ``flag``, ``basis``, ``index``, ``chunk``, ``dense``: kind of the part
+    that is taken; ``number`` of the basis' row; ``rows`` of the chunk, ``total`` of the pass; ``line`` and ``entry`` of what is
+    written; ``weights`` of a dense entry.
     """
     return data.StructLayout(
         {
@@ -119,8 +121,8 @@ class DecodeControl(wiring.Component):
 class StreamDecoder(wiring.Component):
     """Bit window of one slice.
 
-    It keeps two beats and reads the next one as it leaves the first, so a part, of a beat at most, is taken every cycle. Latency: see
-    the module. Reset: at the stream's begin. There is no stall.
+    It keeps two beats and reads the next one as it leaves the first, so a part, of a beat at most, is taken every cycle.
+    Latency: see the module. Reset: at the stream's begin. There is no stall.
 
     Members
     -------

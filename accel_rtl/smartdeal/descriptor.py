@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from amaranth.lib import data
-
 from accel_rtl.smartdeal.spec import A_BITS, ENTRY_WEIGHTS, PLACE_PARTS, W_BITS, SmartDealEngine
 from accel_rtl.systolic.descriptor import Geometry, check_fields
 from hwsim.core.errors import SpecError
@@ -122,7 +120,9 @@ def describe_tile(
     layer, size = datapath.layer, [int(extent) for extent in hi - lo]
     bits = (datapath.workload.fmt.w_bits, datapath.workload.operand_bits[0])
     if bits != (W_BITS, A_BITS):
-        raise SpecError(f"layer {layer.name}: stored w_bits, a_bits", bits, f"{(W_BITS, A_BITS)}, those of the hardware")
+        raise SpecError(
+            f"layer {layer.name}: stored w_bits, a_bits", bits, f"{(W_BITS, A_BITS)}, those of the hardware"
+        )
     cut = cut_rows(engine, datapath, size[C])
     gemm = layer.op == "gemm"
     columns, images, rows = (size[N], 1, 1) if gemm else (size[Q], size[N], size[P])
@@ -154,9 +154,7 @@ def describe_passes(engine: SmartDealEngine, cut: RowCut) -> dict[str, int]:
     return fields
 
 
-def describe_rows(
-    engine: SmartDealEngine, datapath: SmartDealDatapath, cut: RowCut, size: list[int]
-) -> dict[str, int]:
+def describe_rows(engine: SmartDealEngine, datapath: SmartDealDatapath, cut: RowCut, size: list[int]) -> dict[str, int]:
     """Return the fields of a row's weights."""
     layer = datapath.layer
     gemm, stride, apart = layer.op == "gemm", layer.stride[1], layer.dilation[1]
@@ -203,7 +201,10 @@ def describe_places(
     down_move = geometry.measure("pixel", (0, 1, 0))
     fields |= {f"row_{part}": down_move[part] for part in PLACE_PARTS}
     fields |= {"image_address": image, "group_address": size[C] * plane}
-    fields |= {"weight_x": right_apart if cut.by_kernel else 0, "weight_address": right_apart if cut.by_kernel else plane}
+    fields |= {
+        "weight_x": right_apart if cut.by_kernel else 0,
+        "weight_address": right_apart if cut.by_kernel else plane,
+    }
     step_channels = cut.step_rows // layer.R if cut.by_kernel else cut.step_rows * ENTRY_WEIGHTS
     fields["step_address"] = step_channels * plane
     fields |= describe_moves(engine, geometry, cut, layer.R)
@@ -218,7 +219,9 @@ def describe_places(
         in_rows = in_cols = 1
     fields |= {"in_rows": in_rows, "in_cols": in_cols}
     wrapped = ("address", "skip")
-    return {key: value % (1 << engine.address_bits) if key.endswith(wrapped) else value for key, value in fields.items()}
+    return {
+        key: value % (1 << engine.address_bits) if key.endswith(wrapped) else value for key, value in fields.items()
+    }
 
 
 def describe_moves(engine: SmartDealEngine, geometry: Geometry, cut: RowCut, kernel_rows: int) -> dict[str, int]:

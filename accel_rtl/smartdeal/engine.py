@@ -1,7 +1,7 @@
 """Exec engine of SmartDeal: from the banks of ``ibuf`` and ``wbuf`` to sums in ``obuf``.
 
-``docs/rtl.md`` has the schedule; `accel_rtl.smartdeal.walk` the order of passes, `loader` and `decode` what prepares one, `line` what runs it,
-`results` what comes out. `hwsim.archs.smartdeal.timing` has the constants.
+``docs/rtl.md`` has the schedule; `accel_rtl.smartdeal.walk` the order of passes, `loader` and `decode` what prepares one, `line`
+what runs it, `results` what comes out. `hwsim.archs.smartdeal.timing` has the constants.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class SmartDealUnit(wiring.Component):
     """The engine, with its buffers of weights and activations.
 
     Ports: `accel_rtl.machine.Machine.describe_engine`. Latency: ``done`` is high in the last of the busy cycles that
-    `hwsim.archs.smartdeal.datapath.SmartDealDatapath.exec_times` counts from ``start`` on; results stand in ``obuf`` ``tail`` cycles behind
-    it. Throughput: a tile may start in the cycle after ``done``; banks of ``wbuf`` and ``ibuf`` are not read behind it. Reset: idle.
-    There is no stall.
+    `hwsim.archs.smartdeal.datapath.SmartDealDatapath.exec_times` counts from ``start`` on; results stand in ``obuf`` ``tail``
+    cycles behind it. Throughput: a tile may start in the cycle after ``done``; banks of ``wbuf`` and ``ibuf`` are not read behind
+    it. Reset: idle. There is no stall.
     """
 
     def __init__(self, spec: SmartDealEngine) -> None:

@@ -1,7 +1,7 @@
 """A line of a slice: picks the rows that are worth it, rebuilds their weights, multiplies.
 
-By cycle, t the one of ``begin``: t + 1 the first row is selected, t + 2 its content is there and is rebuilt in three cycles or goes round the
-engines, t + 6 its weights and activations are held and the first weight may be taken: ``go``.
+By cycle, t the one of ``begin``: t + 1 the first row is selected, t + 2 its content is there and is rebuilt in three cycles or goes
+round the engines, t + 6 its weights and activations are held and the first weight may be taken: ``go``.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class LineUnit(wiring.Component):
     go : In
         From ``LEAD_CYCLES`` behind ``begin`` to the next ``begin``.
     rebuilt, short, ends, bank, banks, basis
-        The weights are rebuilt; weights of entries that end a row, less one, and which those are; bank of the stores that runs; bases and the
-        bank of them.
+        The weights are rebuilt; weights of entries that end a row, less one, and which those are; bank of the stores that runs;
+        bases and the bank of them.
     entry : Out, value : In
         Entry of the line store that is held next, ``[3][macs]``: its activations, in the same cycle.
     idle : Out

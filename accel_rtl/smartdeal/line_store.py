@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class LineStore(wiring.Component):
     """The store of one line, a copy of it for each slice.
 
-    Latency: what is written can be read in the next cycle; reads are asynchronous. Throughput: an entry written, one read a slice, a
-    cycle. Reset does not clear it. There is no stall.
+    Latency: what is written can be read in the next cycle; reads are asynchronous. Throughput: an entry written, one read a
+    slice, a cycle. Reset does not clear it. There is no stall.
 
     Members
     -------

@@ -12,15 +12,15 @@ t + 5   zero point subtracted, padding 0
 t + 6   written; flags of rows
 ======  ===============================================================================================
 
-The first element is due in the cycle after ``begin``; ``done`` comes 7 cycles behind the last one: ``LOAD_PIPELINE`` counts from ``begin``
-to the next one.
+The first element is due in the cycle after ``begin``; ``done`` comes 7 cycles behind the last one: ``LOAD_PIPELINE`` counts from
+``begin`` to the next one.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -52,9 +52,7 @@ def turn(m: Module, ring: list[Value], start: Value, wanted: int, name: str) -> 
     for step in reversed(range((len(ring) - 1).bit_length())):
         kept = min(len(ring), wanted + (1 << step) - 1)
         turned = [Signal(A_BITS, name=f"{name}_{step}_{i}") for i in range(kept)]
-        m.d.comb += [
-            turned[i].eq(Mux(start[step], ring[(i + (1 << step)) % len(ring)], ring[i])) for i in range(kept)
-        ]
+        m.d.comb += [turned[i].eq(Mux(start[step], ring[(i + (1 << step)) % len(ring)], ring[i])) for i in range(kept)]
         ring = list(turned)
     return ring
 
@@ -101,8 +99,8 @@ class RowLoader(wiring.Component):
     def control(self) -> data.StructLayout:
         """What goes along with an element.
 
-        ``row_first``, ``row_last``: of a row; ``last``: of the pass; ``lines``: which have a row; ``tail``: the line whose row is the
-        filter's last; ``weight``: place of the weight in its row; ``slot``: in its entry; ``pixel``.
+        ``row_first``, ``row_last``: of a row; ``last``: of the pass; ``lines``: which have a row; ``tail``: the line whose row is
+        the filter's last; ``weight``: place of the weight in its row; ``slot``: in its entry; ``pixel``.
         """
         spec = self.spec
         return data.StructLayout(
@@ -196,7 +194,7 @@ class RowLoader(wiring.Component):
             m.d.sync += inside.eq((column >= 0) & (column < tile.in_cols))
         good = []
         for s in range(ENTRY_WEIGHTS):
-            wanted = (tile.weights_end >= s) | ~tile.whole
+            wanted = (tile.weights_end >= s) | ~tile.whole if s else 1
             good.append([Signal(name=f"good_{s}_{k}") for k in range(spec.macs)])
             for k in range(spec.macs):
                 here = self._pick(stored, s, k) & (k < self.pass_.pixels) & wanted
@@ -212,14 +210,25 @@ class RowLoader(wiring.Component):
         return Mux(tile.whole, Mux(tile.double, window[2 * k + s], window[k + s]), first) if s else first
 
     def _load_line(
-        self, m: Module, line: int, started: Value, steps: list[Any], address: Value, good: list[list[Signal]], rows: Value
+        self,
+        m: Module,
+        line: int,
+        started: Value,
+        steps: list[Any],
+        address: Value,
+        good: list[list[Signal]],
+        rows: Value,
     ) -> None:
         spec, tile = self.spec, self.tile
         place = self._walk_rows(m, line, started, steps[1])
         # t + 2
         y, slot = Signal(COORDINATE, name=f"y_{line}"), Signal(spec.slot_bits + 1, name=f"slot_{line}")
         at = Signal(spec.address_bits, name=f"at_{line}")
-        m.d.sync += [y.eq(self.pass_.y + place["y"]), slot.eq(self.pass_.slot + place["slot"]), at.eq(address + place["address"])]
+        m.d.sync += [
+            y.eq(self.pass_.y + place["y"]),
+            slot.eq(self.pass_.slot + place["slot"]),
+            at.eq(address + place["address"]),
+        ]
         # t + 3
         read, inside = Signal(spec.address_bits, name=f"read_{line}"), Signal(name=f"inside_{line}")
         tail = steps[2].tail[line] & (steps[2].weight > tile.last_weights)
@@ -263,10 +272,9 @@ class RowLoader(wiring.Component):
         m.d.comb += [
             carry.eq(kernel >= tile.carry_from), slot.eq(place["slot"] + move("slot")), beyond.eq(slot >= tile.span)
         ]  # fmt: skip
-        with m.If(started):
-            with m.If(self.pass_.step_first):
-                m.d.sync += kernel.eq(tile[f"line{line}_kernel"])
-                m.d.sync += [place[part].eq(tile[f"line{line}_{part}"]) for part in PLACE_PARTS]
+        with m.If(started & self.pass_.step_first):
+            m.d.sync += kernel.eq(tile[f"line{line}_kernel"])
+            m.d.sync += [place[part].eq(tile[f"line{line}_{part}"]) for part in PLACE_PARTS]
         with m.Elif(control.row_last):
             m.d.sync += [
                 kernel.eq(Mux(carry, kernel - tile.kernel_back, kernel + tile.kernel_move)),

@@ -21,8 +21,8 @@ COPY_CYCLES = 3
 class ResultDrain(wiring.Component):
     """Adder trees and accumulation in ``obuf``.
 
-    Latency: pixel m of a group is written ``4 + m + ceil(log2 lines)`` cycles behind ``close``. Throughput: a group every ``macs`` cycles.
-    Reset: idle. There is no stall.
+    Latency: pixel m of a group is written ``4 + m + ceil(log2 lines)`` cycles behind ``close``. Throughput: a group every ``macs``
+    cycles. Reset: idle. There is no stall.
 
     Members
     -------
@@ -67,10 +67,11 @@ class ResultDrain(wiring.Component):
         stages = spec.tree.latency_cycles
         group = delay(m, group, kind, stages, "group")
         reads = delay(m, counted, 1, stages, "counted")
-        late, adds = delay(m, group, kind, 1, "late"), delay(m, reads, 1, 1, "adds")
+        late, enters = delay(m, group, kind, 1, "late"), delay(m, counted, 1, 1, "enters")
         for k in range(spec.slices):
             tree = spec.tree.create()
             m.submodules[f"tree{k}"] = tree
+            m.d.comb += tree.i_valid.eq(enters)
             for i in range(spec.lines):
                 sums = self.sum[k * spec.lines + i]
                 m.d.comb += tree.i[i].eq(Array(sums[n] for n in range(spec.macs))[which])
@@ -79,7 +80,7 @@ class ResultDrain(wiring.Component):
                 self.o_read_bank[k].eq(group.bank), self.o_read_address[k].eq(group.word),
             ]  # fmt: skip
             m.d.sync += [
-                self.o_write_enable[k].eq(adds & (late.slices > k)), self.o_write_bank[k].eq(late.bank),
+                self.o_write_enable[k].eq(tree.o_valid & (late.slices > k)), self.o_write_bank[k].eq(late.bank),
                 self.o_write_address[k].eq(late.word),
                 self.o_write_data[k].eq(tree.o + Mux(late.first, 0, self.o_read_data[k])),
             ]  # fmt: skip

@@ -214,21 +214,23 @@ class SmartDealEngine:
     def layout(self) -> data.StructLayout:
         """A tile as the engine reads it; ``_end`` is a count less one.
 
-        Loops: ``group_end``, ``block_end`` (blocks of filters), ``image_end``, ``row_end``, ``column_end`` (pixel groups of a row),
-        ``step_end``; ``passes_end`` of a step and ``last_passes_end`` of the tile's last step. ``full_end``: chunks of a pass that another
-        one of its step follows; ``chunks_end`` and ``rows``: chunks of a step's last pass and rows of the last of them, ``total`` of all,
-        ``last_*`` in the tile's last step. ``slices``, ``pixels``: of the last block, of a row's last group.
+        Loops: ``group_end``, ``block_end`` (blocks of filters), ``image_end``, ``row_end``, ``column_end`` (pixel groups of a
+        row), ``step_end``; ``passes_end`` of a step and ``last_passes_end`` of the tile's last step. ``full_end``: chunks of a pass
+        that another one of its step follows; ``chunks_end`` and ``rows``: chunks of a step's last pass and rows of the last of
+        them, ``total`` of all, ``last_*`` in the tile's last step. ``slices``, ``pixels``: of the last block, a row's last group.
 
-        Rows: ``rebuilt``; ``whole``: a row is loaded in a cycle, ``scattered``: by ``pixels_end`` pixels, one by one; ``double``: neighbouring pixels are two
-        columns apart; ``channels``: a row covers channels. ``weights_end`` of a row; ``entries_end`` of a row; ``short``: weights of the entry
-        that ends a row, less one, and ``ends``: those entries of a pass; ``last_weights``: of the last row of the filter, less one.
+        Rows: ``rebuilt``; ``whole``: a row is loaded in a cycle, ``scattered``: by ``pixels_end`` pixels, one by one;
+        ``double``: neighbouring pixels are two columns apart; ``channels``: a row covers channels. ``weights_end`` of a row;
+        ``entries_end`` of a row; ``short``: weights of the entry that ends a row, less one, and ``ends``: those entries of a pass;
+        ``last_weights``: of the last row of the filter, less one.
 
-        Places: ``line{l}_*`` of the first rows; ``move{carry}_*``: from a row to the next of its line, where its kernel row is less than
-        ``carry_from`` and where it is not, ``kernel_move``, ``kernel_back``: what is added to the kernel row;
-        ``weight_x``, ``weight_address``: from a weight to the next; ``pixel_x``, ``pixel_address``: to the next pixel (scattered);
-        ``begin_*``: of the first pixel; ``column_*``, ``row_*``, ``image_address``, ``group_address``, ``step_address``: moves.
-        ``span``, ``skip``: a slot that reaches ``span`` belongs to the next unit, ``skip`` further. ``in_rows``, ``in_cols``: of what is
-        stored. ``input_zero``, ``input_signed``: of stored activations. ``first``: results are written, not added. ``*_bank``: banks.
+        Places: ``line{l}_*`` of the first rows; ``move{carry}_*``: from a row to the next of its line, where its kernel row is
+        less than ``carry_from`` and where it is not, ``kernel_move``, ``kernel_back``: what is added to the kernel row;
+        ``weight_x``, ``weight_address``: from a weight to the next; ``pixel_x``, ``pixel_address``: to the next pixel
+        (scattered); ``begin_*``: of the first pixel; ``column_*``, ``row_*``, ``image_address``, ``group_address``,
+        ``step_address``: moves. ``span``, ``skip``: a slot that reaches ``span`` belongs to the next unit, ``skip`` further.
+        ``in_rows``, ``in_cols``: of what is stored. ``input_zero``, ``input_signed``: of stored activations. ``first``: results
+        are written, not added. ``*_bank``: banks.
         """
         address, lines, macs = unsigned(self.address_bits), range(self.lines + 1), range(self.macs + 1)
         chunk, weight, place = unsigned(self.entry_bits), unsigned(2), self.place_shapes
@@ -239,7 +241,11 @@ class SmartDealEngine:
         fields |= {"full_end": chunk, "chunks_end": chunk, "last_chunks_end": chunk}
         fields |= {"rows": Shape.cast(lines), "last_rows": Shape.cast(lines)}
         fields |= dict.fromkeys(("total", "last_total"), Shape.cast(range(self.pass_rows + 1)))
-        fields |= {"slices": Shape.cast(range(self.slices + 1)), "pixels": Shape.cast(macs), "pixels_end": Shape.cast(macs)}
+        fields |= {
+            "slices": Shape.cast(range(self.slices + 1)),
+            "pixels": Shape.cast(macs),
+            "pixels_end": Shape.cast(macs),
+        }
         fields |= dict.fromkeys(("rebuilt", "whole", "scattered", "double", "channels"), unsigned(1))
         fields |= {"weights_end": KERNEL, "entries_end": KERNEL, "short": weight, "last_weights": weight}
         fields |= {"ends": unsigned(self.line_rows)}
@@ -250,7 +256,9 @@ class SmartDealEngine:
         fields |= {"carry_from": unsigned(7), "kernel_move": KERNEL, "kernel_back": KERNEL}
         fields |= {"weight_x": COORDINATE, "weight_address": address, "pixel_x": COORDINATE, "pixel_address": address}
         fields |= {"begin_x": COORDINATE} | {f"begin_{part}": place[part] for part in PLACE_PARTS}
-        fields |= {"column_x": COORDINATE, "column_address": address} | {f"row_{part}": place[part] for part in PLACE_PARTS}
+        fields |= {"column_x": COORDINATE, "column_address": address} | {
+            f"row_{part}": place[part] for part in PLACE_PARTS
+        }
         fields |= dict.fromkeys(("image_address", "group_address", "step_address", "skip"), address)
         fields |= {"span": unsigned(self.slot_bits), "in_rows": unsigned(13), "in_cols": unsigned(13)}
         fields |= {"input_zero": signed(OPERAND_BITS)}

@@ -21,8 +21,8 @@ class SliceStreams(wiring.Component):
     The beats of a tile come in order: its header (16 bits a slice, the beats of each stream), then the streams. Slices without
     filters are the last ones, so an empty stream has no full one behind it.
 
-    Latency: a read comes in the next cycle and stands until the next read. Throughput: a beat in and, for each slice, one out a cycle, of
-    different banks. Reset does not clear the banks. There is no stall.
+    Latency: a read comes in the next cycle and stands until the next read. Throughput: a beat in and, for each slice, one out a
+    cycle, of different banks. Reset does not clear the banks. There is no stall.
 
     Members
     -------

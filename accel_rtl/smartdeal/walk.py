@@ -22,9 +22,9 @@ ADDRESSES = ("step", "column", "row", "image", "group")
 def describe_pass(spec: SmartDealEngine) -> data.StructLayout:
     """Return what a prepared pass looks like to loaders and decoders.
 
-    ``bank`` of the stores; ``basis`` bank; ``step_first``: first pass of a step; ``chunks_end``, ``rows``: chunks less one, rows of the
-    last, ``total`` of all; ``tile_last``: its last row is the last of the filter; ``pixels``, ``slices``: that there are; ``x``, ``y``, ``slot``,
-    ``address``: place of the group's first pixel, with what the step adds.
+    ``bank`` of the stores; ``basis`` bank; ``step_first``: first pass of a step; ``chunks_end``, ``rows``, ``total``: chunks less
+    one, rows of the last, of all; ``tile_last``: its last row is the last of the filter; ``pixels``, ``slices``: that there are;
+    ``x``, ``y``, ``slot``, ``address``: place of the group's first pixel, with what the step adds.
     """
     return data.StructLayout(
         {
@@ -135,8 +135,16 @@ class PassWalk(wiring.Component):
         """Keep the place at which each loop began; the loop that moves gives its new place to those inside it."""
         tile, shapes = self.tile, self.spec.place_shapes
         kept = {name: Signal(shapes["address"], name=f"{name}_place") for name in ADDRESSES}
-        y, slot, x = (Signal(shape, name=name) for name, shape in (("y", shapes["y"]), ("slot", shapes["slot"]), ("x", COORDINATE)))
-        m.d.comb += [self.pass_.x.eq(x), self.pass_.y.eq(y), self.pass_.slot.eq(slot), self.pass_.address.eq(kept["step"])]
+        y, slot, x = (
+            Signal(shape, name=name)
+            for name, shape in (("y", shapes["y"]), ("slot", shapes["slot"]), ("x", COORDINATE))
+        )
+        m.d.comb += [
+            self.pass_.x.eq(x),
+            self.pass_.y.eq(y),
+            self.pass_.slot.eq(slot),
+            self.pass_.address.eq(kept["step"]),
+        ]
         # which loop moves: the innermost one that is not at its end; passes move nothing
         moved = Signal(shapes["address"])
         slot_sum = Signal(self.spec.slot_bits + 1)
@@ -182,9 +190,7 @@ class PassWalk(wiring.Component):
             m.d.comb += moved.eq(kept["step"] + tile.step_address)
             give("step")
 
-    def _pipeline(
-        self, m: Module, tile_last: Value, step_last: Value, group_first: Value, group_last: Value
-    ) -> None:
+    def _pipeline(self, m: Module, tile_last: Value, step_last: Value, group_first: Value, group_last: Value) -> None:
         """Join the stages: what is prepared runs next."""
         spec, tile = self.spec, self.tile
         preparing, running, more = Signal(), Signal(), Signal()
