@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel_rtl.blocks.ram_fifo import RamFifo
 from accel_rtl.instruction_word import NAMED, WORD_BITS, describe_layout, read_field
 from hwsim.core.check import require_int
 from hwsim.core.errors import SpecError
@@ -17,7 +18,7 @@ from hwsim.core.errors import SpecError
 QUEUES = 3
 """Load, exec, store."""
 PRIME_CYCLES = 2
-"""From a word's way into an empty queue until it stands at its head (`amaranth.lib.fifo.SyncFIFOBuffered`)."""
+"""From a word's way into an empty queue until it stands at its head (`RamFifo`)."""
 _CONTROL = ("op", "bank", "wait", "signal", "empty")
 _RUNS = ("bits", "address", "run_bits", *(f"{name}{level}" for level in range(3) for name in ("count", "stride")))
 USED_FIELDS = ((*_CONTROL, *_RUNS), (*_CONTROL, "fill", "tail"), (*_CONTROL, *_RUNS, "cycles"))
@@ -189,14 +190,12 @@ class DispatchComponent(wiring.Component):
                     with m.Case(q):
                         m.d.sync += expected.eq(words)
 
-    def _queue(
-        self, m: Module, q: int, accepted: Value, is_first: Value, expected: Value, owner: Value
-    ) -> fifo.SyncFIFOBuffered:
+    def _queue(self, m: Module, q: int, accepted: Value, is_first: Value, expected: Value, owner: Value) -> RamFifo:
         """Build a queue, a FIFO for each word of an entry: the last word makes it valid. Return that of instructions."""
         word, out = self.i.payload, self.o[q]
         names = [field.name for field in NAMED if not self.spec.used_only or field.name in USED_FIELDS[q]]
         first = Cat(word[name] for name in names) if self.spec.used_only else word.as_value()
-        instructions = fifo.SyncFIFOBuffered(width=len(first), depth=self.spec.places)
+        instructions = RamFifo(width=len(first), depth=self.spec.places)
         m.submodules[f"queue_{q}"] = instructions
         m.d.comb += [
             instructions.w_data.eq(first),
@@ -210,7 +209,7 @@ class DispatchComponent(wiring.Component):
         words = self.spec.descriptor_words[q]
         extra = []
         for k, bits in enumerate(self.spec.list_parts(q)):
-            part = fifo.SyncFIFOBuffered(width=bits, depth=self.spec.places)
+            part = RamFifo(width=bits, depth=self.spec.places)
             m.submodules[f"queue_{q}_word_{k}"] = part
             m.d.comb += [
                 part.w_data.eq(word.as_value()),

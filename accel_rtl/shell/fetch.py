@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from amaranth.hdl import Const, Elaboratable, Module, Mux, Signal, Value
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel_rtl.blocks.axi import PAGE_BYTES, AxiReadSignature, drive_address
+from accel_rtl.blocks.ram_fifo import RamFifo
 from accel_rtl.instruction_word import WORD_BITS, WORD_BYTES, describe_layout
 from accel_rtl.machine import ADDRESS_BITS
 from accel_rtl.shell.vector_descriptor import header_layout
@@ -92,7 +93,7 @@ class FetchComponent(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         axi = self.axi
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=WORD_BITS, depth=self.spec.words)
+        m.submodules.queue = queue = RamFifo(width=WORD_BITS, depth=self.spec.words)
         left = Signal(32)  # parameter words still to come
         place = Signal(self.spec.parameter_bits)
         is_first, is_program = Signal(), Signal()

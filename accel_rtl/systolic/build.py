@@ -199,7 +199,7 @@ class SystolicEngineComponent(wiring.Component):
 
     def _weights(self, m: Module, unit: Any) -> None:
         spec, machine, memories = self.spec, self.spec.machine, self.spec.engine.weight_banks
-        words = -(-machine.wbuf_beats // memories)
+        words = 1 << spec.engine.weight_address_bits  # places behind a line's last weight are read too
         pad = Scratchpad(beat_bits=machine.beat_bits, words=words, checked=spec.checked, block_ram=True)
         shift = memories.bit_length() - 1
         for i in range(memories):

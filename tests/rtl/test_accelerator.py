@@ -17,7 +17,7 @@ require("amaranth")
 require("pyosys")
 
 from accel_rtl.accelerator import Accelerator, create_accelerator, find_engine, list_built_archs  # noqa: E402
-from accel_rtl.emit import list_ports  # noqa: E402
+from accel_rtl.emit import emit_rtlil  # noqa: E402
 from accel_rtl.systolic.build import build_engine  # noqa: E402
 from accel_rtl.systolic.spec import SystolicEngine  # noqa: E402
 from cosim.compare import compare_run  # noqa: E402
@@ -102,7 +102,7 @@ def test_verilog_is_clean(name):
 
 
 def test_ports_have_the_names_from_which_tools_infer_axi():
-    ports = {port.name: (port.direction, port.width) for port in list_ports(create_accelerator(BUILDS["os"]))}
+    ports = {port.name: (port.direction, port.width) for port in emit_rtlil(create_accelerator(BUILDS["os"])).ports}
     prefixes = ("s_axi_ctrl_", "m_axi_mem_", "m_axi_prog_", "trace_")
     assert all(name.startswith(prefixes) and "__" not in name for name in ports)
     wanted = {
