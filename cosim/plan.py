@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cosim.compare import Mismatch, compare_run
+from cosim.compare import Mismatch, compare_run, expected_length
 from cosim.compile import LayerJob, compile_layer
 from cosim.outcome import Outcome
 from cosim.random_layers import draw_job
@@ -80,7 +80,7 @@ def judge(ask: Ask, outcome: Outcome, name: str, text: str = "") -> LayerResult:
     job = ask.job
     wanted, found = job.output.read(job.wanted), job.output.read(outcome.image)
     return LayerResult(
-        name=name, text=text, cycles=outcome.cycles, expected_cycles=job.run.cycles, elements=wanted.size,
+        name=name, text=text, cycles=outcome.cycles, expected_cycles=expected_length(job), elements=wanted.size,
         equal_elements=int((wanted == found).sum()), instructions=len(job.table), host_cycles=outcome.host_cycles,
         rtl_seconds=outcome.seconds, simulator_seconds=job.simulator_seconds,
         mismatches=compare_run(job, outcome, exact_cycles=ask.stress is None),

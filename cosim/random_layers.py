@@ -165,7 +165,7 @@ def _pair(values: npt.NDArray[Any]) -> tuple[int, int]:
 
 
 def _draw_activation(rng: np.random.Generator) -> tuple[str, tuple[tuple[str, float], ...]]:
-    name = str(rng.choice(("none", "relu", "relu6", "clip")))
+    name = str(rng.choice(("none", "none", "none", "relu", "relu6", "clip")))
     return name, ((("high", 0.7), ("low", -0.4)) if name == "clip" else ())
 
 
@@ -174,7 +174,7 @@ def draw_tensors(
 ) -> tuple[Tensors, list[Ints], Workload]:
     """Return quantized tensors of a layer, its stored operands and its workload.
 
-    Scales are such that outputs use their range, now and then a tenth of it or ten times more.
+    Scales are such that outputs use their range, or a fraction of it, or leave it.
     """
     names, shapes = layer.inputs, [layer.in_shape if layer.op != "add" else layer.out_shape]
     if layer.op == "add":
@@ -186,7 +186,7 @@ def draw_tensors(
         for name, shape in zip(names, shapes, strict=True)
     ]
     depth = {"maxpool": 1, "add": 2, "avgpool": 1}.get(layer.op, layer.C * layer.R * layer.S)
-    spread = 2.0 ** (rng.normal() * 1.5)
+    spread = 2.0 ** rng.normal()
     layers = {}
     if layer.kind == "mac":
         low, high = -(1 << w_bits - 1), (1 << w_bits - 1) - 1

@@ -90,7 +90,8 @@ class Bench:
                         if pulses >> u & 1:
                             events[unit, event].append(cycle - first)
             try:
-                self._drive_memory(memory.step(self._sample_memory(memory)))
+                if first >= 0:  # the memory's cycle 0 is that of the program
+                    self._drive_memory(memory.step(self._sample_memory(memory)))
                 program.step()
             except ProtocolError as error:
                 problem = str(error)

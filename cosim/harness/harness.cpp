@@ -231,7 +231,7 @@ struct Runner {
 #ifdef HWSIM_WAVES
     vcd_writer vcd;
     FILE *file = job.vcd_path ? fopen(job.vcd_path, "w") : nullptr;
-    if (file) { vcd.timescale(5, "ns"); vcd.add_without_memories(accelerator.items); }
+    if (file) { vcd.timescale(1, "ns"); vcd.add_without_memories(accelerator.items); }
 #endif
     while (true) {
       drive();
@@ -241,22 +241,24 @@ struct Runner {
       record();
 #ifdef HWSIM_WAVES
       bool shows = file && job.first_cycle >= 0 && cycle - job.first_cycle >= job.vcd_from && cycle - job.first_cycle < job.vcd_to;
-      if (shows) vcd.sample(2 * (cycle - job.first_cycle));
+      if (shows) vcd.sample(10 * (cycle - job.first_cycle));
 #endif
       bool program_valid = see(top.p_m__axi__prog__arvalid);
       Request ar = {see(top.p_m__axi__prog__araddr), see(top.p_m__axi__prog__arlen) + 1, 0, 1};
       program.step(program_valid ? &ar : nullptr, see(top.p_m__axi__prog__rready));
-      if (job.step) {
-        if (job.step(&master, &outside)) job.outcome = PROTOCOL;
-      } else {
-        memory.step(master);
+      if (job.first_cycle >= 0 || master.ar_valid || master.aw_valid || master.w_valid) {  // its cycle 0 is that of the program
+        if (job.step) {
+          if (job.step(&master, &outside)) job.outcome = PROTOCOL;
+        } else {
+          memory.step(master);
+        }
       }
       access();
       give(top.p_clk, 1);
       top.step();
 #ifdef HWSIM_WAVES
       if (shows) {
-        vcd.sample(2 * (cycle - job.first_cycle) + 1);
+        vcd.sample(10 * (cycle - job.first_cycle) + 5);
         fwrite(vcd.buffer.data(), 1, vcd.buffer.size(), file);
         vcd.buffer.clear();
       }

@@ -1,0 +1,42 @@
+"""Accelerators that the tests co-simulate: small arrays, so that their models are built in seconds."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hwsim.archs.overrides import choose_memory, override, parse_settings
+from hwsim.archs.registry import find_arch
+from hwsim.core.arch import Arch
+from hwsim.core.errors import HwsimError
+
+SETTINGS = {
+    "systolic-os": ("systolic", ("rows=4", "cols=4")),
+    "systolic-ws": ("systolic", ("rows=3", "cols=2", "dataflow=ws")),
+    "systolic-is": ("systolic", ("rows=2", "cols=4", "dataflow=is", "fold_overlap=skewed")),
+    "smartdeal": ("smartdeal", ("slices=2", "lines=2", "macs=2")),
+}
+
+
+def make_arch(name: str, memory: str = "") -> Arch:
+    """Return an accelerator; skips (in CI: fails) where its RTL cannot be built here."""
+    base, settings = SETTINGS[name]
+    arch = override(find_arch(base, "small"), parse_settings(list(settings)))
+    if memory:
+        arch = choose_memory(arch, memory)
+    from cosim.compile import find_engine
+
+    try:
+        find_engine(arch)
+    except HwsimError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    return arch
+
+
+def tell(results) -> str:
+    """Return what differs, for a failed assertion."""
+    wrong = [result for result in results if result.mismatches]
+    return "\n".join(f"{r.name}: {r.text}: " + "; ".join(one.text for one in r.mismatches) for r in wrong)
