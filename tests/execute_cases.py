@@ -128,7 +128,7 @@ def cases(draw):
     arch = draw(archs())
     arch = replace(arch, shell=replace(arch.shell, psum_bits=draw(st.sampled_from([32, 33, 48]))))
     return make_case(workload, Tensors(layers=held, activations=quants, origin=ORIGIN), inputs, arch,
-                     draw(mappings(layer)))  # fmt: skip
+                     draw(mappings(layer, workload.out_bits)))  # fmt: skip
 
 
 def make_case(workload, tensors, inputs, arch, mapping) -> Case:

@@ -198,6 +198,12 @@ class Datapath(ABC):
         """
         return np.arange(int(size[N] * size[G] * size[K] * size[P] * size[Q]), dtype=np.int64)
 
+    def most_weight_bits(self, align: int) -> int:
+        """Return an upper bound of the bits that the weights take in memory, alignment of tiles included, however it is cut."""
+        layer = self.layer
+        tiles = layer.G * layer.K * layer.C if layer.kind == "mac" else 0
+        return self.weight_storage_bits() + tiles * align
+
     def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
         """Return the stored bits of one weight tile, as many as `weight_tile_bits` says.
 

@@ -11,7 +11,8 @@ EXEC       adds its tile's products, from the bits in its banks of ``wbuf`` and 
            of ``obuf``; the first tile along C writes them instead. Accumulators stand where `Datapath.psum_places` says,
            ``psum_bits`` each, two's complement; places between them are zero. The bank remembers the tile
 STORE      requantizes the accumulators of the bank's tile and writes the tile's elements. Other bits of its alignment units
-           (neighbouring tiles, padding) keep their value: writes are masked by the byte; where a row ends inside one, its rest is zeroed
+           (neighbouring tiles, padding) keep their value: writes are masked by the byte; where a row ends inside one, its
+           rest becomes zero
 SPILL      writes the accumulators as they stand, unused places too, filled with zero bits to whole alignment units
 =========  ===========================================================================================================
 
@@ -42,7 +43,7 @@ from hwsim.core.mapping import C, G, Int64, K, Mapping, N, P, Q, list_boxes
 from hwsim.core.program import EXECUTE, I_READY, LOAD_I, LOAD_P, LOAD_W, OPCODES, SPILL, STORE_O, Program, Timeline
 from hwsim.engine.execute_parameters import LayerParameters
 from hwsim.engine.execute_tile import Engine, cut_output
-from hwsim.engine.image import Image, list_run_bits, write_slab
+from hwsim.engine.image import Image, list_run_bits, write_rows
 
 EXECUTION_ORDERS = ("program", "time")
 BUFFERS = ("wbuf", "ibuf", "obuf")
@@ -242,10 +243,8 @@ class _Machine:
                 i, f"it moves {stream.size} bits, the staging buffer holds {self.arch.shell.staging_bits}"
             )
         values = self._requantize(self._gather(psums, bank.tile), lo, hi)
-        slab, written = cut_output(self.datapath, lo, hi, self.align), np.zeros_like(stream)
-        write_slab(slab, values, stream)
-        write_slab(slab, np.full(values.shape, -1), written)
-        self.memory[where] = clear_padding(stream, written)
+        write_rows(cut_output(self.datapath, lo, hi, self.align), values, stream, self.align)
+        self.memory[where] = stream
 
     def _requantize(self, psums: Int64, lo: Int64, hi: Int64) -> Int64:
         """Return stored integers ``[n, g*k, p, q]`` of a tile from its accumulators."""
@@ -290,15 +289,6 @@ class _Machine:
 
     def _hazard(self, i: int, what: str) -> Hazard:
         return Hazard(f"layer {self.datapath.layer.name}: instruction {i}, {OPCODES[self.table[i]['op']]}: {what}")
-
-
-def clear_padding(stream: Bits, written: Bits) -> Bits:
-    """Return a stream with zeros where a row ends inside a byte: strobes mask bytes, what is behind its last element is padding."""
-    if stream.size % 8:
-        return stream
-    bytes_written = written.reshape(-1, 8)
-    padding = bytes_written.any(axis=1)[:, None] & (bytes_written == 0)
-    return np.where(padding.ravel(), 0, stream).astype(np.uint8)
 
 
 def list_exec_banks(record: np.void) -> dict[str, int]:

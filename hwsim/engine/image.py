@@ -124,6 +124,20 @@ def write_slab(slab: Slab, values: npt.NDArray[Any], stream: Bits) -> None:
         view[:, :, row[mine] // slab.shared, at : at + row_bits] = cells[:, :, mine]
 
 
+def write_rows(slab: Slab, values: npt.NDArray[Any], stream: Bits, align: int) -> None:
+    """Do what `write_slab` does, by whole bytes as hardware does: where a row ends inside a byte, the rest of it becomes zero.
+
+    (An alignment that is no multiple of 8 bits is for the model only: its padding stays.)
+    """
+    write_slab(slab, values, stream)
+    if align % 8:
+        return
+    written = np.zeros_like(stream)
+    write_slab(slab, np.full(values.shape, -1), written)
+    used = written.reshape(-1, 8).any(axis=1)
+    stream &= written | np.repeat(~used, 8).astype(np.uint8)
+
+
 def read_slab(slab: Slab, stream: Bits, signed: bool) -> npt.NDArray[np.int64]:
     """Return the integers of a slab's box, int64 ``[images, planes, rows, columns]``."""
     cells = np.zeros((slab.images, slab.planes, slab.rows, slab.columns * slab.bits), np.uint8)
@@ -162,7 +176,7 @@ def write_bits(image: Image, first: int, bits: Bits) -> None:
 
 
 def store_tensor(image: Image, base_bits: int, array: npt.NDArray[Any], bits: int, align: int) -> None:
-    """Write an activation tensor ``[N, channels, height, width]`` of integers; padding bits keep their value.
+    """Write an activation tensor ``[N, channels, height, width]`` of integers by whole bytes (`write_rows`).
 
     Raises
     ------
@@ -174,7 +188,7 @@ def store_tensor(image: Image, base_bits: int, array: npt.NDArray[Any], bits: in
         raise ValueError(f"values from {low} to {high} do not fit {bits} bits")
     slab = cut_slab(_shape_of(array), bits, align)
     stream = read_bits(image, base_bits, slab.stream_bits)
-    write_slab(slab, array, stream)
+    write_rows(slab, array, stream, align)
     write_bits(image, base_bits, stream)
 
 

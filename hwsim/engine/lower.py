@@ -38,7 +38,7 @@ def prepare_lowering(datapath: Datapath, arch: Arch) -> Lowering:
     load, layer = datapath.workload, datapath.layer
     align = arch.memory.alignment_bits
     page = _round_up(PAGE_BITS, align)
-    base = _round_up(load_bits(datapath, align), page)
+    base = _round_up(datapath.most_weight_bits(align), page)
     operands = []
     for shape, bits in zip(load.operand_shapes, load.operand_bits, strict=True):
         operands.append((*shape, bits, base))
@@ -142,13 +142,6 @@ def stored_bits(shape: tuple[int, int, int, int], bits: int, align: int) -> int:
         return n * _round_up(channels * bits, align)
     units = -(-height // int(rows_per_unit(width, bits, align)))
     return n * channels * units * _round_up(width * bits, align)
-
-
-def load_bits(datapath: Datapath, align: int) -> int:
-    """Return an upper bound of the bits that the weights take in memory, alignment of tiles included."""
-    layer = datapath.layer
-    tiles = layer.G * layer.K * layer.C if layer.kind == "mac" else 0
-    return datapath.weight_storage_bits() + tiles * align
 
 
 def _round_up(value: int, unit: int) -> int:
