@@ -1,11 +1,12 @@
 """A whole design through synthesis: cost by block, and the netlist that is placed.
 
-Blocks keep their boundary down to three levels below the top, everything beneath is flattened into them. What is placed is
-flattened whole: logic that crosses blocks is shared there, so it may be a little smaller.
+Blocks keep their boundary down to three levels below the top, everything beneath is flattened into them. What is placed is the same
+netlist, its boundaries dissolved: what is counted is what meets the clock.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ from hwsim.core.errors import SpecError, UnknownName
 TOP = "(top)"
 """Name under which what stands in no block is reported."""
 LEVELS = 3
+NETLISTS = ("ecp5",)
+"""Families whose netlist is kept for the placer."""
+NETLIST = "top.json.gz"
 _MODULE = re.compile(r"^module (\\\S+)$", re.MULTILINE)
 _PORT = re.compile(r"(cell \$memrd_v2 \S+\n(?:    .*\n)*?    parameter \\MEMID \"\\+(\S+?)\"\n(?:    .*\n)*?"
                    r"    parameter \\COLLISION_X_MASK )(\d+)'0+\n")  # fmt: skip
@@ -191,12 +195,18 @@ def synthesize_design(source: Rtlil, target: str, *, liberty: Path | None = None
     if kept:
         commands.append("setattr -mod -set keep_hierarchy 1 " + " ".join(f"\\{name}" for name in kept))
     commands += ["flatten", "chformal -remove", "opt_clean", "splitnets", *finish_commands(family, liberty)]
+    if family in NETLISTS:
+        commands += ["setattr -mod -unset keep_hierarchy *", "flatten -noscopeinfo", "opt_clean", "write_json top.json"]
     named = [command.replace(str(liberty), "LIBERTY") for command in commands]
     key = hash_content("blocks", source.text, library, *named, *list_versions())
 
     def build(folder: Path) -> None:
         (folder / "top.il").write_text(source.text)
         (folder / "yosys.log").write_text(run_yosys(commands, folder))
+        (folder / "top.il").unlink()  # large, and made again from the architecture
+        if family in NETLISTS:
+            (folder / NETLIST).write_bytes(gzip.compress((folder / "top.json").read_bytes(), 5, mtime=0))
+            (folder / "top.json").unlink()
 
     folder = cached_folder(key, build)
     text, log = (folder / "stat.json").read_text(), (folder / "yosys.log").read_text()

