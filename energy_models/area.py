@@ -87,7 +87,7 @@ def price_area(
     terms = [_price_part(part, table) for part in parts]
     for name, spec in buffers.items():
         cost = price_buffer(spec, table, device)
-        terms.append(_make_term(name, spec.banks, cost.area_um2, cost.source, cost.note))
+        terms.append(_make_term(name, spec.macros, cost.area_um2, cost.source, cost.note))
     return PricedArea(terms=tuple(terms))
 
 

@@ -49,6 +49,8 @@ class BufferSpec:
         Bits of one access.
     banks : int
         Macros that share the capacity; an access reaches one, all of them leak.
+    copies : int
+        Copies of it all, read on their own and written together.
     ports : str
         ``1rw`` or ``1r1w``.
     """
@@ -56,12 +58,19 @@ class BufferSpec:
     capacity_bits: int
     width_bits: int
     banks: int = 1
+    copies: int = 1
     ports: str = "1rw"
 
     def __post_init__(self) -> None:
         require_int("buffer.capacity_bits", self.capacity_bits, 1)
         require_int("buffer.width_bits", self.width_bits, 1, 1 << 20)
         require_int("buffer.banks", self.banks, 1, 1 << 16)
+        require_int("buffer.copies", self.copies, 1, 1 << 16)
+
+    @property
+    def macros(self) -> int:
+        """Memories that it is built of."""
+        return self.banks * self.copies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,14 +148,14 @@ def price_actions(
     for action in actions:
         if action.component == "dram" and action.verb == "refresh":
             refresh_counted = True
-        term = _price_action(action, table, macros, memory)
+        term = _price_action(action, table, macros, memory, buffers)
         if term is None:
             unknowns.append(f"energy of {action.component} {action.verb}: unknown for {memory.name}")
         else:
             terms.append(term)
     seconds_per_cycle = 1.0 / clock_hz
     for name, cost in macros.items():
-        unit = cost.leak_mw * buffers[name].banks * seconds_per_cycle * PJ_PER_MW_S
+        unit = cost.leak_mw * buffers[name].macros * seconds_per_cycle * PJ_PER_MW_S
         terms.append(make_term("leakage", name, cycles, "cycle", unit, cost.source, cost.note))
     _add_static(memory, cycles, seconds_per_cycle, refresh_counted, terms, unknowns)
     return PricedActions(terms=tuple(terms), unknowns=tuple(dict.fromkeys(unknowns)))
@@ -175,7 +184,11 @@ def make_term(
 
 
 def _price_action(
-    action: Action, table: EnergyTable, macros: Mapping[str, SramCost], memory: DramEnergy
+    action: Action,
+    table: EnergyTable,
+    macros: Mapping[str, SramCost],
+    memory: DramEnergy,
+    buffers: Mapping[str, BufferSpec],
 ) -> EnergyTerm | None:
     component, verb, count = action.component, action.verb, action.count
     if component == "dram":
@@ -188,7 +201,7 @@ def _price_action(
         if component not in macros:
             known = ", ".join(sorted({*macros, *REGISTER_COMPONENTS, "dram"}))
             raise SpecError("action.component", component, f"a storage, one of {known}")
-        return _price_access(action, table, macros[component])
+        return _price_access(action, table, macros[component], buffers[component].copies)
     op = DEFAULT_OPS.get(component, component) if verb == "op" else verb
     if op not in RULES:
         raise SpecError(f"action {component}.verb", verb, "read, write, op or an operator: " + ", ".join(sorted(RULES)))
@@ -197,16 +210,16 @@ def _price_action(
     return make_term(component, verb, count, "op", priced.energy_pj, f"{table.name}: {priced.source}", note)
 
 
-def _price_access(action: Action, table: EnergyTable, cost: SramCost) -> EnergyTerm:
+def _price_access(action: Action, table: EnergyTable, cost: SramCost, copies: int) -> EnergyTerm:
+    times, many = (copies, f"{copies} copies written together") if action.verb == "write" and copies > 1 else (1, "")
     if table.sram == "entries":
         entry = table.find_entries("buffer")[0]
-        unit = entry.energy_pj / entry.bits[0]
+        unit, source = entry.energy_pj / entry.bits[0], f"{table.name}: {entry.source}"
         note = _join(f"{table.name}'s own figure, whatever the buffer's size", _certainty(entry.confidence))
-        return make_term(
-            action.component, action.verb, action.count, "bit", unit, f"{table.name}: {entry.source}", note
-        )
-    unit = cost.read_pj_per_bit if action.verb == "read" else cost.write_pj_per_bit
-    return make_term(action.component, action.verb, action.count, "bit", unit, cost.source, cost.note)
+    else:
+        unit = cost.read_pj_per_bit if action.verb == "read" else cost.write_pj_per_bit
+        source, note = cost.source, cost.note
+    return make_term(action.component, action.verb, action.count, "bit", times * unit, source, _join(note, many))
 
 
 def _price_dram(action: Action, memory: DramEnergy) -> EnergyTerm | None:

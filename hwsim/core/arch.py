@@ -64,6 +64,16 @@ class Arch(ABC):
         """Whether cycles depend on the values of weights and activations."""
         return False
 
+    @property
+    def ibuf_copies(self) -> int:
+        """Copies of ``ibuf`` that the design takes, all written together: lanes that read an element of their own each."""
+        return 1
+
+    @property
+    def is_built(self) -> bool:
+        """Whether it is cut as hardware is generated: one element a cycle in the vector and the store unit."""
+        return self.shell.vector_lanes == self.shell.store_lanes == 1
+
     @abstractmethod
     def check(self, workload: Workload) -> None:
         """Raise SpecError when the engine cannot run the workload: names layer, value and what would be accepted."""

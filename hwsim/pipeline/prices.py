@@ -54,6 +54,7 @@ class Prices:
                 capacity_bits=getattr(shell, f"{name}_bits"),
                 width_bits=getattr(shell, f"{name}_port_bits"),
                 banks=BANKS,
+                copies=self.arch.ibuf_copies if name == "ibuf" else 1,
             )
             for name in ("wbuf", "ibuf", "obuf")
         }

@@ -122,16 +122,12 @@ class SmartDeal(Arch):
         return SmartDealDatapath(workload, self, data)
 
     def list_area(self) -> tuple[AreaPart, ...]:
-        """Return Booth cells, rebuild engines, adder trees, line and row stores, and copies of ``ibuf`` beyond the shell's own.
-
-        Stores are a few entries deep: registers. The copies are memories, but a part is priced as an operator: as registers they
-        are an upper bound, several times too large.
-        """
+        """Return Booth cells, rebuild engines, adder trees, line and row stores (a few entries deep: registers)."""
         from hwsim.core.actions import AreaPart
 
         engines, cells, psum = self.slices * self.lines, self.slices * self.lines * self.macs, self.shell.psum_bits
         entries = 2 * engines * self.line_rows  # two banks; a copy a slice
-        parts = (
+        return (
             AreaPart(component="cells", op="booth_digit", count=cells, bits=(8, psum)),
             AreaPart(component="cells", op="register", count=cells, bits=(2 * psum + 8,)),
             AreaPart(component="rebuild", op="shift_add", count=2 * engines * BASIS, bits=(16,)),
@@ -139,13 +135,6 @@ class SmartDeal(Arch):
             AreaPart(component="adder_tree", op="add", count=self.slices * (self.lines - 1) * self.macs, bits=(psum,)),
             AreaPart(component="line_store", op="register", count=entries * BASIS * self.macs, bits=(ACTIVATION_BITS,)),
             AreaPart(component="row_store", op="register", count=entries, bits=(8 * BASIS,)),
-        )
-        if self.ibuf_copies == 1:
-            return parts
-        words = (self.ibuf_copies - 1) * self.shell.ibuf_bits // self.shell.ibuf_port_bits
-        return (
-            *parts,
-            AreaPart(component="ibuf_copies", op="register", count=words, bits=(self.shell.ibuf_port_bits,)),
         )
 
 

@@ -54,6 +54,12 @@ class Systolic(Arch):
         require_int("systolic.w_width", self.w_width, 1, 16)
         require_int("systolic.a_width", self.a_width, 1, 16)
 
+    @property
+    def ibuf_copies(self) -> int:
+        """Copies of ``ibuf`` in generated hardware: one a lane that reads pixels. Larger presets stand for one banked memory."""
+        lanes = self.cols if self.dataflow == "is" else self.rows
+        return max(2, lanes) if self.is_built else 1
+
     def check(self, workload: Workload) -> None:
         """Raise SpecError when the formats are wider than the cells or not multiplications."""
         fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
