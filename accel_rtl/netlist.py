@@ -83,7 +83,9 @@ class Synthesis:
             return {}
         total = self.total
         luts = total.lut + part.carry_luts * total.carry + part.lutram_luts * total.lutram
-        wanted = {"lut": luts, "ff": total.ff, "dsp": total.dsp, "bram": total.bram}
+        # a block RAM of 36 kbit is two halves of an xc7 part
+        whole = sum(count for cell, count in total.cells if cell.startswith("RAMB36"))
+        wanted = {"lut": luts, "ff": total.ff, "dsp": total.dsp, "bram": total.bram + whole}
         return {name: (count, int(getattr(part, name))) for name, count in wanted.items()}
 
     def check_capacity(self, name: str) -> None:
@@ -157,6 +159,11 @@ def ignore_collisions(source: Rtlil) -> Rtlil:
     return replace(source, text="".join(text))
 
 
+def digest_design(source: Rtlil) -> str:
+    """Return a digest of the hardware that is synthesized."""
+    return hash_content(ignore_collisions(source).text)
+
+
 def _split_modules(text: str) -> list[tuple[str, str]]:
     parts = re.split(r"(?m)^(?=module \\)", text)
     return [((found[1] if (found := _MODULE.match(part)) else ""), part) for part in parts]
@@ -213,7 +220,7 @@ def synthesize_design(source: Rtlil, target: str, *, liberty: Path | None = None
     stat = json.loads(text[text.index("{") :])
     total = read_counts(stat["design"], family, key, log)
     blocks = _group_blocks(stat["modules"], family, key, source.name)
-    return Synthesis(target=target, total=total, blocks=blocks, design=hash_content(source.text))
+    return Synthesis(target=target, total=total, blocks=blocks, design=digest_design(source))
 
 
 def _group_blocks(modules: dict[str, Any], family: str, key: str, top: str) -> tuple[Block, ...]:

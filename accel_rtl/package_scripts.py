@@ -25,18 +25,18 @@ def write_yosys_script(name: str, flow: str) -> str:
 def write_shell_script(name: str, flow: str, clock_hz: float) -> str:
     """Return a script that synthesizes, places and routes with the open tools; tools by the variables YOSYS and NEXTPNR."""
     mhz = f"{clock_hz / 1e6:g}"
-    place = {
-        "ecp5": f'nextpnr-ecp5}}" --85k --package CABGA756 --json {name}_ecp5.json --lpf {name}.lpf --out-of-context '
-        f"--freq {mhz} --timing-allow-fail --seed 1 --report {name}_ecp5_report.json",
-        "ice40": f'nextpnr-ice40}}" --hx8k --package ct256 --json {name}_ice40.json --pcf {name}.pcf --pcf-allow-unconstrained '
-        f"--freq {mhz} --timing-allow-fail --seed 1 --report {name}_ice40_report.json",
-    }.get(flow, "")
-    lines = ["#!/bin/sh", "# pads are left out: this measures the logic between registers", "set -eu"]
-    lines += ['cd "$(dirname "$0")"', f'"${{YOSYS:-yosys}}" -s {flow}.ys']
-    if place:
-        lines.append(f'"${{NEXTPNR:-{place}')
+    lines = ["#!/bin/sh", "set -eu", 'cd "$(dirname "$0")"', f'"${{YOSYS:-yosys}}" -s {flow}.ys']
+    if flow == "ecp5":
+        files = f"--json {name}_ecp5.json --lpf {name}.lpf --report {name}_ecp5_report.json"
+        lines.append("# pads are left out: this measures the logic between registers")
+        lines.append(
+            f'"${{NEXTPNR:-nextpnr-ecp5}}" --85k --package CABGA756 {files} --lpf-allow-unconstrained --out-of-context '
+            f"--freq {mhz} --timing-allow-fail --seed 1"
+        )
     else:
-        lines.append("# nextpnr-himbaechel wants a pin for every port: place it within a design that has them")
+        lines.append(
+            "# nextpnr wants a pin for every port, the AXI ports have more bits than the package pins: place it in a design"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -122,7 +122,10 @@ def write_core(name: str, arch: Arch, flows: Sequence[str]) -> str:
         "        mode: lint-only",
     ]
     tools = {
-        "ecp5": ("trellis", "nextpnr_options: [--85k, --package, CABGA756, --out-of-context, --timing-allow-fail]"),
+        "ecp5": (
+            "trellis",
+            "nextpnr_options: [--85k, --package, CABGA756, --lpf-allow-unconstrained, --out-of-context, --timing-allow-fail]",
+        ),
         "ice40": ("icestorm", "nextpnr_options: [--hx8k, --package, ct256, --pcf-allow-unconstrained]"),
         "gowin": ("apicula", "device: GW2AR-LV18QN88C8/I7"),
     }
@@ -155,7 +158,7 @@ def write_readme(name: str, arch: Arch, files: Sequence[str], left_out: Iterable
     }
     for flow in ("ecp5", "ice40", "gowin"):
         meanings[f"{flow}.ys"] = f"Yosys: synthesis for {flow}"
-        meanings[f"build_{flow}.sh"] = "Yosys alone" if flow == "gowin" else f"Yosys and nextpnr-{flow}"
+        meanings[f"build_{flow}.sh"] = "Yosys and nextpnr-ecp5" if flow == "ecp5" else "Yosys"
     rows = [f"| `{file}` | {meanings[file]} |" for file in files]
     lines = [f"# {name}", "", f"{arch.name} {arch.preset}: {arch.title}. Written by hwsim {VERSION}.", ""]
     lines += ["| file | content |", "|---|---|", *rows, *(["", "Left out:"] if left_out else [])]

