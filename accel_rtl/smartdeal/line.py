@@ -42,9 +42,9 @@ class LineUnit(wiring.Component):
         By entry, whether its activations are worth it; in the cycle of ``begin``.
     go : In
         From ``LEAD_CYCLES`` behind ``begin`` to the next ``begin``.
-    rebuilt, short, ends, bank, banks, basis
+    rebuilt, short, ends, bank, basis
         The weights are rebuilt; weights of entries that end a row, less one, and which those are; bank of the stores that runs;
-        bases and the bank of them.
+        basis of the step that runs.
     entry : Out, value : In
         Entry of the line store that is held next, ``[3][macs]``: its activations, in the same cycle.
     idle : Out
@@ -62,7 +62,7 @@ class LineUnit(wiring.Component):
                 "write": In(1), "write_bank": In(1), "write_entry": In(spec.entry_bits), "write_data": In(ENTRY_BITS),
                 "clear": In(1), "begin": In(1), "flags": In(spec.line_rows), "go": In(1),
                 "rebuilt": In(1), "short": In(2), "ends": In(spec.line_rows), "bank": In(1),
-                "banks": In(data.ArrayLayout(rebuild.engine.basis_layout, 2)), "basis": In(1),
+                "basis": In(rebuild.engine.basis_layout),
                 "entry": Out(spec.entry_bits), "value": In(self.values), "idle": Out(1), "close": In(1),
                 "sum": Out(data.ArrayLayout(signed(shape.cell.psum_bits), spec.macs)),
             }
@@ -116,7 +116,7 @@ class LineUnit(wiring.Component):
         spec = self.spec
         m.submodules.turns = turns = spec.rebuild.create()
         m.d.comb += [
-            turns.banks.eq(self.banks), turns.i.valid.eq(valid & self.rebuilt), turns.i.payload.bank.eq(self.basis),
+            turns.banks[0].eq(self.basis), turns.banks[1].eq(self.basis), turns.i.valid.eq(valid & self.rebuilt),
             turns.i.payload.nibbles.eq(content[:NIBBLES_BITS]), turns.i_tag.eq(Cat(entry, last)),
         ]  # fmt: skip
         weights, next_entry, next_last = Signal(ENTRY_BITS), Signal(spec.entry_bits), Signal()

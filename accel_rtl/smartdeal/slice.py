@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -69,6 +69,8 @@ class SliceUnit(wiring.Component):
             bases.write.eq(decoder.late.basis), bases.write_bank.eq(self.prepare_basis),
             bases.write_index.eq(decoder.late.number), bases.row.eq(decoder.content[0]),
         ]  # fmt: skip
+        basis = Signal(spec.rebuild.engine.basis_layout)  # chosen once, not by each engine
+        m.d.comb += basis.eq(Mux(self.run_basis, bases.banks[1].as_value(), bases.banks[0].as_value()))
         idle = Signal(spec.lines)
         for i in range(spec.lines):
             line = LineUnit(spec)
@@ -77,7 +79,7 @@ class SliceUnit(wiring.Component):
                 line.write.eq(decoder.index[i]), line.write_bank.eq(self.prepare_bank),
                 line.write_entry.eq(decoder.late.entry), line.write_data.eq(decoder.content[i]),
                 line.clear.eq(started), line.begin.eq(self.run), line.flags.eq(self.flags[i]), line.bank.eq(self.run_bank),
-                line.banks.eq(bases.banks), line.basis.eq(self.run_basis),
+                line.basis.eq(basis),
                 self.entry[i].eq(line.entry), line.value.eq(self.value[i]), idle[i].eq(line.idle),
                 self.sum[i].eq(line.sum),
             ]  # fmt: skip
