@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from accel_rtl.emit import (
     hash_content,
     list_ports,
     list_versions,
+    locate_cache,
 )
 from hwsim.archs.registry import encode_arch
 from hwsim.core.arch import Arch
@@ -70,11 +72,20 @@ def hash_sources() -> str:
 def _keep(kind: str, arch: Arch, write: Callable[[], str]) -> str:
     key = hash_content("emitted", kind, encode_arch(arch), hash_sources(), *list_versions())
     with naming_folder():
-        return (cached_folder(key, lambda folder: _write(folder / "text", write())) / "text").read_text()
+        return (build_once(key, lambda folder: _write(folder / "text", write())) / "text").read_text()
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
+
+
+def build_once(key: str, build: Callable[[Path], None]) -> Path:
+    """Return `accel_rtl.emit.cached_folder` of a key; processes that want the same at once wait for one of them to build it."""
+    if (locate_cache() / key).is_dir():
+        return cached_folder(key, build)
+    with (locate_cache() / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return cached_folder(key, build)
 
 
 class naming_folder:

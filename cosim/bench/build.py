@@ -15,9 +15,10 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from accel_rtl.emit import Verilog, cached_folder, hash_content
+from accel_rtl.emit import Verilog, hash_content
 from accel_rtl.lint import locate_verilator
 from cosim.batch import find_compiler
+from cosim.emitted import build_once
 from hwsim.core.errors import HwsimError, MissingExtra
 
 FLAGS = ("--vpi", "-Wno-fatal", "-Wno-lint", "--no-timing", "-O3")
@@ -72,7 +73,7 @@ def build_simulation(verilog: Verilog) -> Path:
         for left in (*folder.glob("*.o"), *folder.glob("*.a"), *folder.glob("*.gch")):
             left.unlink()
 
-    return cached_folder(key, build)
+    return build_once(key, build)
 
 
 def _list_public(verilog: Verilog) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accel_rtl.emit import Rtlil, cached_folder, hash_content, list_versions, run_yosys
+from accel_rtl.emit import Rtlil, hash_content, list_versions, run_yosys
 from cosim.batch import CXX_FLAGS, RECIPE, compile_library, find_compiler, find_runtime
+from cosim.emitted import build_once
 
 SOURCES = Path(__file__).parent
 WAVES_LEVEL = 3
@@ -50,7 +51,7 @@ def build_accelerator(source: Rtlil, beat_bits: int, waves: bool = False) -> Pat
             (folder / name).write_text(text)
         compile_library([compiler, *CXX_FLAGS, *defines, f"-I{find_runtime()}"], "harness.cpp", folder)
 
-    return cached_folder(key, build) / "harness.so"
+    return build_once(key, build) / "harness.so"
 
 
 def build_memory() -> Path:
@@ -63,4 +64,4 @@ def build_memory() -> Path:
             (folder / name).write_text(text)
         compile_library([compiler, *CXX_FLAGS], "memory_alone.cpp", folder)
 
-    return cached_folder(hash_content("memory", *texts.values(), *CXX_FLAGS), build) / "memory_alone.so"
+    return build_once(hash_content("memory", *texts.values(), *CXX_FLAGS), build) / "memory_alone.so"

@@ -69,6 +69,7 @@ def test_every_import_of_the_shipped_code_is_declared():
         "PIL": "pillow",
         "ai_edge_litert": "ai-edge-litert",
         "google": "onnx",
+        "cocotb_tools": "cocotb",
     }  # protobuf is onnx's own requirement
     for path in list_sources():
         for node in ast.walk(ast.parse(path.read_text())):
