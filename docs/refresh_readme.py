@@ -1,6 +1,7 @@
 """Writes the samples of README.md anew: runs the command of each block and puts in what it prints, long parts cut.
 
 Usage: ``python docs/refresh_readme.py [--speed FILE FILE]``. A block under ``<!-- sample -->`` begins with ``$ hwsim ...``.
+The table under ``<!-- fpga -->`` is made of the records of place and route that are shipped.
 With ``--speed`` the table under ``<!-- speed -->`` is made of the JSON of bench_speed and bench_start.
 """
 
@@ -16,6 +17,8 @@ from pathlib import Path
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCK = re.compile(r"(<!-- sample -->\n```text\n\$ (hwsim [^\n]+)\n)(.*?)```", re.DOTALL)
 SPEED = re.compile(r"<!-- speed -->\n(?:\|[^\n]*\n)*")
+FPGA = re.compile(r"<!-- fpga -->\n(?:\|[^\n]*\n)*")
+FPGA_TARGET = "ecp5-85k"
 SHOWN_ROWS = 7
 """Layers of a table that are shown."""
 CUT = "..."
@@ -89,10 +92,31 @@ def make_speed_table(files: list[str]) -> str:
     return "\n".join(lines)
 
 
+def make_fpga_table() -> str:
+    """Return utilization and clock of each preset ``small`` that has RTL, from the records in ``accel_rtl/results`` alone."""
+    from accel_rtl.fpga_results import SHIPPED, FpgaRecord, key_design
+    from hwsim.archs.registry import find_arch
+    from hwsim.core.jsonio import from_json
+
+    found = [from_json(path.read_bytes(), FpgaRecord, str(path)) for path in sorted(SHIPPED.glob("*.json"))]
+    known = {record.fields: record for record in found if record.target == FPGA_TARGET}
+    lines = ["| on ECP5-85K | LUT | FF | multipliers | block RAM | Fmax, MHz |", "|---|---|---|---|---|---|"]
+    for name in ("systolic", "smartdeal"):
+        record = known.get(key_design(find_arch(name, "small")))
+        cells = ["not recorded"] * 5
+        if record is not None:
+            kinds = ("lut", "ff", "dsp", "bram")
+            cells = [f"{(n := getattr(record, kind)):,} ({n / record.capacity[kind]:.0%})" for kind in kinds]
+            cells.append(f"{record.fmax_hz / 1e6:.1f}" if record.fmax_hz else "not placed")
+        lines.append(f"| `{name}` `small` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Rewrite README.md."""
     text = README.read_text()
     text = BLOCK.sub(lambda found: f"{found[1]}{shorten(run_command(found[2]))}\n```", text)
+    text = FPGA.sub(lambda _: f"<!-- fpga -->\n{make_fpga_table()}\n", text)
     if "--speed" in sys.argv:
         table = make_speed_table(sys.argv[sys.argv.index("--speed") + 1 :])
         text = SPEED.sub(lambda _: f"<!-- speed -->\n{table}\n", text)
