@@ -34,6 +34,8 @@ _TYPE_BITS = {
 
 
 def _read_scale(ins: Ins) -> Any:
+    if len(ins) > 1 and isinstance(ins[1], Act):
+        raise Problem("has a scale that is computed while the network runs: only static quantization can be priced")
     scale = need_const(ins, 1).array.reshape(-1).astype(np.float64)
     if scale.size == 0 or not np.isfinite(scale).all() or (scale <= 0).any():
         raise Problem("has a scale that is not finite and above zero")
@@ -122,13 +124,16 @@ def convert_quantize(walk: Walk, node: Node, ins: Ins) -> Value:
     quant = ActQuant(scale=float(scale[0]), zero_point=int(zero[0]), bits=bits, signed=signed)
     if not quant.low <= quant.zero_point <= quant.high:
         raise Problem(f"has the zero point {quant.zero_point} outside of {bits} bits")
-    return _record(walk, node, x, quant)
+    return record_quant(walk, node, x, quant, ("QuantizeLinear",))
 
 
-def _record(walk: Walk, node: Node, x: Act, quant: ActQuant) -> Act:
-    """Record a quantization at the producer; an ``identity`` layer carries it where others read the tensor otherwise."""
+def record_quant(walk: Walk, node: Node, x: Act, quant: ActQuant, quantizers: tuple[str, ...]) -> Act:
+    """Record a quantization at the producer; an ``identity`` layer carries it where others read the tensor otherwise.
+
+    ``quantizers`` are the operators whose reading of the tensor is such a record.
+    """
     held = x.before[0] if x.before is not None else x
-    others = [op for op in walk.readers.get(node.inputs[0], []) if op != "QuantizeLinear"]
+    others = [op for op in walk.readers.get(node.inputs[0], []) if op not in quantizers]
     exposed = node.inputs[0] in walk.model.outputs
     known = walk.sketch.quant_of(held.tensor)
     if known == quant:
