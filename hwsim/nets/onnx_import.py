@@ -53,6 +53,7 @@ from hwsim.nets.onnx_qdq import (
     convert_integer_clip,
     convert_quantize,
     expand_integer_ops,
+    list_dynamic_quantizers,
 )
 from hwsim.nets.onnx_qonnx import QONNX_DOMAINS, QONNX_QUANTIZERS, convert_bipolar_quant, convert_int_quant
 from hwsim.nets.onnx_read import STANDARD_DOMAINS, Model, Node, Problem, read_onnx
@@ -125,6 +126,7 @@ def import_onnx(
     for name, held in model.constants.items():
         walk.values[name] = Const(array=held.array, bits=held.bits, name=name)
     nodes = expand_integer_ops(model.nodes)
+    raise_problems(model.source, list_dynamic_quantizers(nodes, model.inputs, _QUANTIZERS))
     for node in nodes:
         for name in node.inputs:
             walk.readers.setdefault(name, []).append(node.op)

@@ -6,6 +6,7 @@ integer operators (QLinearConv ...) are first written as pairs around the float 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -34,8 +35,6 @@ _TYPE_BITS = {
 
 
 def _read_scale(ins: Ins) -> Any:
-    if len(ins) > 1 and isinstance(ins[1], Act):
-        raise Problem("has a scale that is computed while the network runs: only static quantization can be priced")
     scale = need_const(ins, 1).array.reshape(-1).astype(np.float64)
     if scale.size == 0 or not np.isfinite(scale).all() or (scale <= 0).any():
         raise Problem("has a scale that is not finite and above zero")
@@ -176,6 +175,21 @@ def convert_integer_clip(walk: Walk, node: Node, ins: Ins) -> Value:
     quant = replace(x.quant, bits=bits, signed=low < 0)
     walk.sketch.set_quant(x.before[0].tensor if x.before is not None else x.tensor, quant)
     return replace(x, quant=quant)
+
+
+def list_dynamic_quantizers(nodes: list[Node], inputs: Iterable[str], quantizers: tuple[str, ...]) -> list[str]:
+    """List the quantizers whose scale, zero point or width depends on the network's input: they are known at run time alone."""
+    moving = set(inputs)
+    problems = []
+    for node in nodes:
+        late = [index for index, name in enumerate(node.inputs) if name in moving]
+        if node.op == "DynamicQuantizeLinear" or (node.op in quantizers and any(index > 0 for index in late)):
+            problems.append(
+                f"{node.where} has a scale that is computed while the network runs: only static quantization can be priced"
+            )
+        if late and node.op not in ("Shape", "Size"):
+            moving.update(filter(None, node.outputs))
+    return problems
 
 
 # operator -> (float operator, names of its tensors: capitals are data, lower case scale and zero point of the last capital)

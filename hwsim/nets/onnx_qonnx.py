@@ -83,7 +83,7 @@ def limit_integers(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
 def _read_static(ins: Ins, index: int, what: str) -> Any:
     value = ins[index]
     if not isinstance(value, Const):
-        raise Problem(f"has a {what} that is computed while the network runs: only static quantization can be priced")
+        raise Problem(f"lacks its constant {what}")
     if value.array.dtype.kind not in "fiu":
         raise Problem(f"has a {what} of the type {value.array.dtype}")
     return value.array

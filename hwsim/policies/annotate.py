@@ -47,16 +47,20 @@ def annotate_onnx(model: str | os.PathLike[str], report: Report, output: str | o
         raise InputError(source, ["is not an ONNX file, or it is truncated"]) from None
     proto = _lower_opset(proto, source)
     rows = {row.name: row for row in report.layers}
-    unpriced, found = [], 0
+    unpriced, found = [], set()
     for node in proto.graph.node:
         row = rows.get(node.name) or rows.get(node.output[0] if node.output else "")
         if row is None:
             unpriced.append(node.name or node.op_type)
             continue
-        found += 1
+        found.add(row.name)
         _set_metadata(node, _describe_row(row))
-    if not found:
-        raise InputError(source, [f"is not the model of the report: no node is a layer of {report.network.name}"])
+    missing = [layer.name for layer in report.network.mac_layers if layer.name not in found]
+    if missing or not found:
+        first = missing[0] if missing else "any"
+        raise InputError(
+            source, [f"is not the model of the report: it has no node for layer {first} of {report.network.name}"]
+        )
     _set_metadata(proto, _describe_report(report))
     proto.ir_version = IR_VERSION
     if os.path.abspath(output) == os.path.abspath(model):
@@ -67,7 +71,7 @@ def annotate_onnx(model: str | os.PathLike[str], report: Report, output: str | o
         raise InputError(str(output), [f"cannot be written: {error.strerror or error}"]) from None
     if not unpriced:
         return ()
-    return (f"{found} nodes annotated; {len(unpriced)} have no row of their own (constants, or folded into another)",)
+    return (f"{len(found)} nodes annotated; {len(unpriced)} have no row of their own (constants, or folded into another)",)
 
 
 def _describe_row(row: LayerCost) -> dict[str, str]:
