@@ -71,7 +71,9 @@ def annotate_onnx(model: str | os.PathLike[str], report: Report, output: str | o
         raise InputError(str(output), [f"cannot be written: {error.strerror or error}"]) from None
     if not unpriced:
         return ()
-    return (f"{len(found)} nodes annotated; {len(unpriced)} have no row of their own (constants, or folded into another)",)
+    return (
+        f"{len(found)} nodes annotated; {len(unpriced)} have no row of their own (constants, or folded into another)",
+    )
 
 
 def _describe_row(row: LayerCost) -> dict[str, str]:
