@@ -34,9 +34,10 @@ class QonnxGraph:
         scale: Any = 0.2,
         dynamic: bool = False,
         domain: str = "qonnx.custom_op.general",
+        narrow: bool = False,
     ) -> None:
         rng = np.random.default_rng(7)
-        self.mode, self.dynamic, self.domain = mode, dynamic, domain
+        self.mode, self.dynamic, self.domain, self.narrow = mode, dynamic, domain, narrow
         weight = rng.normal(0, 0.4, (4, 3, 3, 3)).astype(np.float32) if stem is None else stem
         per_channel = np.array([0.1, 0.2, 0.3, 0.4], np.float32).reshape(4, 1, 1, 1)
         self.stem_bits = stem_bits
@@ -82,7 +83,7 @@ class QonnxGraph:
         weight, factor, bits, _ = self.weights["dw"]
         w = self.quant(self.constant(weight, "dw.weight"), factor, bits, "dw_w")
         t = self.node("Conv", [t, w], "dw_out", name="dw", kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=4)
-        t = self.quant(t, 0.03, 6, "dw_q")
+        t = self.quant(t, 0.03, 6, "dw_q", narrow=int(self.narrow))
         t = self.node("Flatten", [t], "flat")
         weight, factor, _, _ = self.weights["fc"]
         inputs = [self.constant(weight, "fc.weight"), self.constant(np.float32(factor))]

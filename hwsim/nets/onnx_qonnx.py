@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from hwsim.core.layer import Attr
 from hwsim.core.tensors import ActQuant
 from hwsim.nets.draft import StoredWeight
 from hwsim.nets.onnx_const import Const, bound_elements
+from hwsim.nets.onnx_elementwise import convert_unary
 from hwsim.nets.onnx_qdq import record_quant
 from hwsim.nets.onnx_read import Node, Problem
-from hwsim.nets.onnx_walk import Unpriced, Value, Walk
+from hwsim.nets.onnx_walk import Act, Unpriced, Value, Walk
 
 Ins = list[Value | None]
 
@@ -58,7 +60,7 @@ def convert_int_quant(walk: Walk, node: Node, ins: Ins) -> Value:
         return _quantize_const(ins[0], scale, zero, (low, high), bits, signed, _ROUNDINGS[mode])
     if mode not in ("ROUND", "HALF_EVEN"):
         walk.sketch.note(f"rounds by {mode}, taken as half to even", node.name or node.outputs[0])
-    return _record(walk, node, ins, scale, zero, bits, signed)
+    return _record(walk, node, ins, scale, zero, bits, signed, narrow)
 
 
 def convert_bipolar_quant(walk: Walk, node: Node, ins: Ins) -> Value:
@@ -146,7 +148,9 @@ def _find_axis(shape: tuple[int, ...], *parameters: Any) -> int | None:
     return axes.pop() if axes else 0
 
 
-def _record(walk: Walk, node: Node, ins: Ins, scale: Any, zero: Any, bits: int, signed: bool) -> Value:
+def _record(
+    walk: Walk, node: Node, ins: Ins, scale: Any, zero: Any, bits: int, signed: bool, narrow: bool = False
+) -> Value:
     x = ins[0]
     if x is None or isinstance(x, Const):
         raise Problem("lacks its first input")
@@ -162,4 +166,21 @@ def _record(walk: Walk, node: Node, ins: Ins, scale: Any, zero: Any, bits: int, 
     if bits == 1 and signed:
         walk.sketch.note("bipolar activation stands as one bit, for cost alone", node.name or node.outputs[0])
     quant = ActQuant(scale=float(scale.reshape(-1)[0]), zero_point=int(point), bits=bits, signed=signed)
+    if narrow:
+        x = _clip_narrow(walk, node, x, quant)
     return replace(record_quant(walk, node, x, quant, QONNX_QUANTIZERS), quant=None)
+
+
+def _clip_narrow(walk: Walk, node: Node, x: Act, quant: ActQuant) -> Act:
+    """Clip to a narrow range, which a format cannot state; the layer before takes the clip over where it has no activation."""
+    producer = walk.sketch.drafts.get(x.tensor)
+    if producer is None:
+        walk.sketch.note("narrow range of a network input taken as the whole one", x.tensor)
+        return x
+    if quant.bits == 1 or (quant.signed and producer.activation in ("relu", "relu6") and quant.zero_point == 0):
+        return x  # nothing below zero, where the range is narrower
+    low, high = limit_integers(quant.bits, quant.signed, True)
+    limits: dict[str, Attr] = {
+        key: (bound - quant.zero_point) * quant.scale for key, bound in (("low", low), ("high", high))
+    }
+    return convert_unary(walk, node, x, "clip", limits)

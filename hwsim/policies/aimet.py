@@ -8,6 +8,7 @@ one a channel; in 1.0.0 a list of encodings whose scales and offsets are lists. 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -238,7 +239,7 @@ def _is_width(value: Any) -> bool:
 
 
 def _is_scale(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def _are_powers(scales: list[Any]) -> bool | None:

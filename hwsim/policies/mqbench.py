@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,10 @@ def is_snpe(raw: Mapping[str, Any]) -> bool:
     held = raw.get("activation_encodings")
     if "version" in raw or raw.get("param_encodings") or not isinstance(held, dict) or not held:
         return False
-    return all(isinstance(value, list) and value and "scale" not in value[0] for value in held.values())
+    return all(
+        isinstance(value, list) and value and isinstance(value[0], dict) and "scale" not in value[0]
+        for value in held.values()
+    )
 
 
 def read_mqbench(raw: Mapping[str, Any], network: Network, names: NameTable, source: str) -> PolicyFile:
@@ -171,7 +175,7 @@ def _read_snpe(name: str, entries: Any, problems: list[str]) -> Encoding:
 
 
 def _is_range(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def _is_power(value: Any) -> bool:

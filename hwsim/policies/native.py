@@ -100,7 +100,8 @@ def read_native_csv(text: str, network: Network, source: str) -> PolicyFile:
     header = [cell.strip() for cell in rows[0]] if rows else []
     if not header or header[0] != "layer" or any(name not in _FIELDS for name in header[1:]):
         raise InputError(
-            source, [f"has the columns {', '.join(header)}, expected layer and any of {', '.join(_FIELDS)}"]
+            source,
+            [f"has the columns {', '.join(map(repr, header[:8]))}, expected layer and any of {', '.join(_FIELDS)}"],
         )
     problems: list[str] = []
     entries: dict[str, dict[str, Any]] = {}
@@ -113,7 +114,7 @@ def read_native_csv(text: str, network: Network, source: str) -> PolicyFile:
             problems.append(f"line {number} names {name!r} again")
         entries[name] = {key: _read_cell(cell) for key, cell in zip(header[1:], row[1:], strict=True) if cell.strip()}
     default, _ = _read_format(f"line {DEFAULT_ROW}", entries.pop(DEFAULT_ROW, {}), LayerFormat(), problems)
-    formats = {name: _read_format(f"layer {name}", entry, default, problems)[0] for name, entry in entries.items()}
+    formats = {name: _read_format(f"layer {name!r}", entry, default, problems)[0] for name, entry in entries.items()}
     if problems:
         raise InputError(source, problems)
     policy = Policy(default=default, layers=tuple(formats.items()))

@@ -112,13 +112,13 @@ def read_policy(
 
 def _read_json(text: str, network: Network, model: str | os.PathLike[str] | None, source: str) -> PolicyFile:
     try:
-        raw = json.loads(text, object_pairs_hook=_refuse_repeats)
+        raw = json.loads(text, object_pairs_hook=_check_names)
     except json.JSONDecodeError as error:
         raise InputError(source, [f"is no JSON: {error.msg} in line {error.lineno}"]) from None
     except RecursionError:
         raise InputError(source, ["is no JSON: nested too deeply"]) from None
-    except _Repeated as error:
-        raise InputError(source, [f"names {str(error)!r} twice"]) from None
+    except _BadName as error:
+        raise InputError(source, [str(error)]) from None
     if isinstance(raw, list):
         return read_haq(raw, network, source)
     if "format" in raw or "layers" in raw:
@@ -130,15 +130,18 @@ def _read_json(text: str, network: Network, model: str | os.PathLike[str] | None
     raise InputError(source, [f"is JSON of no known form ({KNOWN_FORMS})"])
 
 
-class _Repeated(Exception):
-    """A key of a JSON object stands twice."""
+class _BadName(Exception):
+    """A name of a JSON object stands twice, or cannot be shown in one line."""
 
 
-def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _check_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
+    names = [name for name, _ in pairs]
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Repeated(next(name for name in names if names.count(name) > 1))
+        raise _BadName(f"names {next(name for name in names if names.count(name) > 1)!r} twice")
+    for text in (*names, *(value for _, value in pairs if isinstance(value, str))):
+        if not text.isprintable():
+            raise _BadName(f"holds the text {text[:40]!r}, which cannot be printed")
     return found
 
 

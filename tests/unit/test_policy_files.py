@@ -319,7 +319,7 @@ def test_bad_native_json_is_named(tmp_path, model, data, error, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("layer,bits\nconv1,4\n", "has the columns layer, bits, expected layer and any of w_bits"),
+        ("layer,bits\nconv1,4\n", "has the columns 'layer', 'bits', expected layer and any of w_bits"),
         ("layer,w_bits\nconv1\n", "line 2 has 1 columns, expected 2"),
         ("layer,w_bits\nconv1,4\nconv1,5\n", "line 3 names 'conv1' again"),
         ("layer,w_bits\nconv1,four\n", "policy.w_bits: got 'four'"),

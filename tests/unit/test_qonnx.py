@@ -66,6 +66,20 @@ def test_run_equals_a_naive_run_of_the_quantizers(tmp_path):
     np.testing.assert_allclose(found["stem"][0], wanted, atol=1e-5)
 
 
+def test_a_narrow_range_is_a_clip_of_the_layer_before(tmp_path):
+    """Six bits, narrow: -31 to 31 steps of 0.03; the whole range would reach -32."""
+    imported = QonnxGraph(narrow=True).build(tmp_path / "q.onnx")
+    layer = imported.network.layer("dw")
+    assert layer.activation == "clip"
+    assert (layer.attr("low"), layer.attr("high")) == pytest.approx((-0.93, 0.93))
+    assert [layer.op for layer in imported.network.layers] == ["conv", "conv", "flatten", "gemm"]
+    x = np.random.default_rng(3).normal(0, 4, (1, 3, 6, 6)).astype(np.float32)
+    found = run_float(imported.network, imported.tensors, {"x": x})["dw"]
+    assert (found.min(), found.max()) == pytest.approx((-0.93, 0.93))
+    wide = QonnxGraph().build(tmp_path / "w.onnx")
+    assert run_float(wide.network, wide.tensors, {"x": x})["dw"].min() == pytest.approx(-0.96)
+
+
 @pytest.mark.parametrize("mode", ["ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN", "half_even"])
 def test_rounding_modes_equal_the_reference(tmp_path, mode):
     """The table of rounding modes of intquant_v1.md."""
