@@ -55,7 +55,8 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--policy",
         metavar="TEXT",
-        help="bits, e.g. w4a8 or w4a8,conv1=w8a8 (default: a quantized file's own, else w8a8)",
+        help="bits, e.g. w4a8 or w4a8,conv1=w8a8, or a file: hwsim's own (JSON, CSV), a HAQ strategy, AIMET encodings, MQBench "
+        "clip ranges, quantized ONNX (default: a quantized model's own, else w8a8)",
     )
     group.add_argument("--batch", type=_read_positive, default=1, metavar="N", help="images of one pass (default: 1)")
     group.add_argument(
@@ -119,9 +120,12 @@ def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None, P
     """
     from hwsim.core.policy import Policy, parse_policy
     from hwsim.nets.load import load_network
+    from hwsim.policies.read import names_file
 
-    policy = parse_policy(args.policy) if args.policy else None
+    policy = parse_policy(args.policy) if args.policy and not names_file(args.policy) else None
     loaded = load_network(args.net, args.batch)
+    if args.policy and policy is None:
+        policy = _read_policy_file(args.policy, loaded.network, args.net)
     tensors = choose_tensors(args.weights, loaded.network, loaded.tensors)
     if policy is None and tensors is not None and tensors.activations and tensors is loaded.tensors:
         from hwsim.nets.imported import quantized_policy
@@ -130,6 +134,18 @@ def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None, P
     policy = policy or Policy()
     policy.check(loaded.network)
     return loaded.network, tensors, policy
+
+
+def _read_policy_file(path: str, network: Network, model: str) -> Policy:
+    """Return the policy of a file; what was assumed goes to stderr, so that stdout stays the result alone."""
+    import sys
+
+    from hwsim.policies.read import read_policy
+
+    found = read_policy(path, network, model)
+    for note in found.notes:
+        print(f"hwsim: {found.source} ({found.kind}): {note}", file=sys.stderr)
+    return found.policy
 
 
 def choose_tensors(source: str | None, network: Network, own: Tensors | None) -> Tensors | None:

@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds.add_argument("--csv", action="store_true", help="print one line a layer as CSV, and nothing else")
     group.add_argument("-o", "--output", metavar="DIR", help="write report.json, layers.csv and the plots into DIR")
     group.add_argument("--trace", metavar="FILE", help="write a Chrome trace for ui.perfetto.dev (.json or .json.gz)")
+    group.add_argument(
+        "--annotate",
+        metavar="FILE",
+        help="write a copy of the .onnx network whose nodes carry cycles, energy, bits and bound",
+    )
     group.add_argument("--show-mapping", action="store_true", help="print the loop nest of every layer as well")
 
 
@@ -39,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
     if args.trace:
         _check_trace_name(args.trace)
         check_writable(args.trace, folder=False)
+    if args.annotate:
+        _check_annotation(args)
+        check_writable(args.annotate, folder=False)
     with Progress() as progress:
         if args.trace:
             report, traces = run_traced(args, arch, progress)
@@ -56,7 +64,19 @@ def run(args: argparse.Namespace) -> int:
     print_report(report, args)
     for note in notes:
         print(f"hwsim: {args.trace}: {note}", file=sys.stderr)
+    if args.annotate:
+        from hwsim.policies.annotate import annotate_onnx
+
+        for note in annotate_onnx(args.net, report, args.annotate):
+            print(f"hwsim: {args.annotate}: {note}", file=sys.stderr)
     return 0
+
+
+def _check_annotation(args: argparse.Namespace) -> None:
+    from hwsim.core.errors import SpecError
+
+    if not args.net.lower().endswith(".onnx"):
+        raise SpecError("--annotate", args.annotate, "a network that is an .onnx file", f"--net is {args.net}")
 
 
 def _check_trace_name(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hwsim.core.errors import InputError
@@ -74,5 +75,10 @@ def quantized_policy(network: Network, tensors: Tensors | None) -> Policy:
                 ),
             )
         )
+    return collect_policy(formats)
+
+
+def collect_policy(formats: Sequence[tuple[str, LayerFormat]]) -> Policy:
+    """Return a policy of formats by layer: the most frequent one is the default, the others are exceptions."""
     default = Counter(form for _, form in formats).most_common(1)[0][0]
     return Policy(default=default, layers=tuple((name, form) for name, form in formats if form != default))

@@ -53,7 +53,9 @@ from hwsim.nets.onnx_qdq import (
     convert_integer_clip,
     convert_quantize,
     expand_integer_ops,
+    list_dynamic_quantizers,
 )
+from hwsim.nets.onnx_qonnx import QONNX_DOMAINS, QONNX_QUANTIZERS, convert_bipolar_quant, convert_int_quant
 from hwsim.nets.onnx_read import STANDARD_DOMAINS, Model, Node, Problem, read_onnx
 from hwsim.nets.onnx_safety import quote, raise_problems
 from hwsim.nets.onnx_walk import Act, Unpriced, Value, Walk, check_shape, infer_shapes
@@ -86,8 +88,10 @@ _RULES: dict[str, Callable[[Walk, Node, list[Value | None]], Any]] = {
     "Pad": convert_pad,
     "QuantizeLinear": convert_quantize,
     "DequantizeLinear": convert_dequantize,
+    **dict.fromkeys(("Quant", "IntQuant"), convert_int_quant),
+    "BipolarQuant": convert_bipolar_quant,
 }
-_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", *QONNX_QUANTIZERS)
 _BORROWED = ("Gelu",)
 """Standard operators that exporters also write in the domain com.microsoft, with the same meaning."""
 
@@ -122,6 +126,7 @@ def import_onnx(
     for name, held in model.constants.items():
         walk.values[name] = Const(array=held.array, bits=held.bits, name=name)
     nodes = expand_integer_ops(model.nodes)
+    raise_problems(model.source, list_dynamic_quantizers(nodes, model.inputs, _QUANTIZERS))
     for node in nodes:
         for name in node.inputs:
             walk.readers.setdefault(name, []).append(node.op)
@@ -213,8 +218,10 @@ def _visit(walk: Walk, node: Node) -> None:
 
 def _convert(walk: Walk, node: Node, ins: list[Value | None]) -> list[Value]:
     standard = node.domain in STANDARD_DOMAINS or node.op in _QUANTIZERS or node.op in _BORROWED
+    if node.op in QONNX_QUANTIZERS and node.domain not in QONNX_DOMAINS:
+        standard = False
     acts = [value for value in ins if isinstance(value, Act)]
-    if not acts and node.op not in _QUANTIZERS:
+    if not acts and (node.op not in _QUANTIZERS or not standard):
         return _convert_constant(walk, node, [value for value in ins if not isinstance(value, Act)])
     try:
         if not standard or node.op not in _RULES:

@@ -6,6 +6,7 @@ integer operators (QLinearConv ...) are first written as pairs around the float 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -122,13 +123,16 @@ def convert_quantize(walk: Walk, node: Node, ins: Ins) -> Value:
     quant = ActQuant(scale=float(scale[0]), zero_point=int(zero[0]), bits=bits, signed=signed)
     if not quant.low <= quant.zero_point <= quant.high:
         raise Problem(f"has the zero point {quant.zero_point} outside of {bits} bits")
-    return _record(walk, node, x, quant)
+    return record_quant(walk, node, x, quant, ("QuantizeLinear",))
 
 
-def _record(walk: Walk, node: Node, x: Act, quant: ActQuant) -> Act:
-    """Record a quantization at the producer; an ``identity`` layer carries it where others read the tensor otherwise."""
+def record_quant(walk: Walk, node: Node, x: Act, quant: ActQuant, quantizers: tuple[str, ...]) -> Act:
+    """Record a quantization at the producer; an ``identity`` layer carries it where others read the tensor otherwise.
+
+    ``quantizers`` are the operators whose reading of the tensor is such a record.
+    """
     held = x.before[0] if x.before is not None else x
-    others = [op for op in walk.readers.get(node.inputs[0], []) if op != "QuantizeLinear"]
+    others = [op for op in walk.readers.get(node.inputs[0], []) if op not in quantizers]
     exposed = node.inputs[0] in walk.model.outputs
     known = walk.sketch.quant_of(held.tensor)
     if known == quant:
@@ -171,6 +175,21 @@ def convert_integer_clip(walk: Walk, node: Node, ins: Ins) -> Value:
     quant = replace(x.quant, bits=bits, signed=low < 0)
     walk.sketch.set_quant(x.before[0].tensor if x.before is not None else x.tensor, quant)
     return replace(x, quant=quant)
+
+
+def list_dynamic_quantizers(nodes: list[Node], inputs: Iterable[str], quantizers: tuple[str, ...]) -> list[str]:
+    """List the quantizers whose scale, zero point or width depends on the network's input: they are known at run time alone."""
+    moving = set(inputs)
+    problems = []
+    for node in nodes:
+        late = [index for index, name in enumerate(node.inputs) if name in moving]
+        if node.op == "DynamicQuantizeLinear" or (node.op in quantizers and any(index > 0 for index in late)):
+            problems.append(
+                f"{node.where} has a scale that is computed while the network runs: only static quantization can be priced"
+            )
+        if late and node.op not in ("Shape", "Size"):
+            moving.update(filter(None, node.outputs))
+    return problems
 
 
 # operator -> (float operator, names of its tensors: capitals are data, lower case scale and zero point of the last capital)

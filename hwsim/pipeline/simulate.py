@@ -13,7 +13,7 @@ from hwsim.core.datapath import LayerData, Workload
 from hwsim.core.errors import HwsimError
 from hwsim.core.layer import Layer
 from hwsim.core.network import Network
-from hwsim.core.policy import LayerFormat, Policy, parse_policy
+from hwsim.core.policy import LayerFormat, Policy
 from hwsim.core.program import LayerTrace
 from hwsim.core.report import AreaItem, Report
 from hwsim.core.stats import STALLS, LayerCost, LayerStats
@@ -55,7 +55,8 @@ def simulate(
     preset : str, optional
         Preset of a named architecture.
     policy : Policy or str, optional
-        Number formats, e.g. ``w4a8``; by default those of a quantized file, else ``w8a8``.
+        Number formats, e.g. ``w4a8``, or the path of a policy file (`hwsim.policies.read`); by default those of a quantized
+        network, else ``w8a8``.
     batch : int
         Images of one pass.
     tensors : Tensors, optional
@@ -223,9 +224,11 @@ class _Run:
 def _resolve_network(
     network: Network | str, batch: int, tensors: Tensors | None, policy: Policy | str | None
 ) -> tuple[Network, Tensors | None, Policy]:
+    model = None
     if isinstance(network, str):
         from hwsim.nets.load import load_network
 
+        model = network
         loaded = load_network(network, batch=batch)
         network, tensors = loaded.network, tensors or loaded.tensors
         if policy is None and tensors is not None and tensors.activations:
@@ -236,7 +239,11 @@ def _resolve_network(
         network = network.with_batch(batch)
     if policy is None:
         policy = Policy()
-    return network, tensors, parse_policy(policy) if isinstance(policy, str) else policy
+    if isinstance(policy, str):
+        from hwsim.policies.read import resolve_policy
+
+        policy = resolve_policy(policy, network, model).policy
+    return network, tensors, policy
 
 
 def _resolve_arch(arch: Arch | str, preset: str | None) -> Arch:

@@ -76,7 +76,7 @@ def quantize_network(
     per_channel : bool
         Weight scales per output channel.
     clipping : str
-        Of weights: ``max``, ``percentile`` or ``mse``.
+        Of weights: ``max``, ``percentile``, ``mse`` or ``kl``.
 
     Returns
     -------

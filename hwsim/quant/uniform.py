@@ -13,8 +13,9 @@ import numpy.typing as npt
 from hwsim.core.check import require_choice, require_int
 from hwsim.core.errors import InputError, SpecError
 from hwsim.core.tensors import ActQuant, Array
+from hwsim.quant.entropy import choose_entropy_limits
 
-CLIPPINGS = ("max", "percentile", "mse")
+CLIPPINGS = ("max", "percentile", "mse", "kl")
 """How the range of a tensor is chosen."""
 SCALE_BITS = 32
 """Bits of a stored scale (float32; multiplier and shift take no more)."""
@@ -84,7 +85,8 @@ def quantize_weights(
     scheme : str
         ``symmetric``, or ``asymmetric``: unsigned with a zero point, real zero exactly representable.
     clipping : str
-        ``max``; ``percentile`` (99.9 of the magnitudes); ``mse``: the one of 81 clipping points with the least squared error.
+        ``max``; ``percentile`` (99.9 of the magnitudes); ``mse``: the one of 81 clipping points with the least squared error;
+        ``kl``: the one of least divergence (`hwsim.quant.entropy`), made for tensors of many elements.
 
     Raises
     ------
@@ -198,6 +200,8 @@ def _quantize_symmetric(
         limit = _search_limits(magnitudes, levels)
     elif clipping == "percentile":
         limit = np.percentile(magnitudes, 99.9, axis=1)
+    elif clipping == "kl":
+        limit = choose_entropy_limits(magnitudes, levels)
     else:
         limit = magnitudes.max(axis=1)
     scale = _make_scale(limit / levels)
@@ -228,6 +232,9 @@ def _choose_row_limits(
         high = np.maximum(np.percentile(rows, 99.9, axis=1), 0)
     elif clipping == "mse":
         limit = _search_limits(np.abs(rows), max((1 << bits) // 2 - 1, 1))
+        low, high = np.maximum(low, -limit), np.minimum(high, limit)
+    elif clipping == "kl":
+        limit = choose_entropy_limits(np.abs(rows), max((1 << bits) // 2 - 1, 1))
         low, high = np.maximum(low, -limit), np.minimum(high, limit)
     return low, high
 

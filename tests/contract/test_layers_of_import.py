@@ -15,6 +15,7 @@ LAYERS = (
     ("hwsim.pipeline",),
     ("mappers", "energy_models"),
     ("hwsim.engine", "accel_rtl"),
+    ("hwsim.policies",),
     ("hwsim.archs", "hwsim.nets", "hwsim.quant"),
     ("hwsim.core",),
 )

@@ -1,0 +1,123 @@
+"""Names under which a layer's tensors stand in the files of other tools: those of the ONNX graph, else the layer's own."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hwsim.core.network import Network
+
+_MAC_NODES = ("Conv", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm")
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant", "BipolarQuant")
+_WEIGHT_MOVES = (*_QUANTIZERS, "Clip", "Transpose", "Identity", "Reshape", "Cast")
+_MOVES = (*_QUANTIZERS, "Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
+_KEEPING = (*_MOVES, "MaxPool", "Slice", "Pad")
+"""Operators that give back values which they were given: the format of their input is that of their output."""
+_KEEPING_LAYERS = ("flatten", "reshape", "transpose", "identity", "slice", "shuffle", "pad", "maxpool")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorNames:
+    """Names of the tensors of one MAC layer, the nearest to the layer first."""
+
+    weight: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameTable:
+    """Names of every MAC layer's tensors.
+
+    Parameters
+    ----------
+    layers : tuple of (str, TensorNames)
+        By layer.
+    tensors : frozenset of str
+        Every tensor and constant of the graph; empty where there is no graph (a network of the zoo).
+    """
+
+    layers: tuple[tuple[str, TensorNames], ...]
+    tensors: frozenset[str] = frozenset()
+
+    def find_weight(self, layer: str, known: Collection[str]) -> str | None:
+        """Return the name under which a collection holds a layer's weights."""
+        return _first(dict(self.layers)[layer].weight, known)
+
+    def find_input(self, layer: str, known: Collection[str]) -> str | None:
+        """Return the name under which a collection holds a layer's input."""
+        return _first(dict(self.layers)[layer].inputs, known)
+
+
+def list_names(network: Network, model: str | os.PathLike[str] | None = None) -> NameTable:
+    """Return the names of the tensors of a network.
+
+    Parameters
+    ----------
+    network : Network
+        Names are listed for its MAC layers.
+    model : path, optional
+        The ONNX file that it was read from. Without it weights stand as ``layer`` and ``layer.weight`` (the names of a PyTorch
+        state), inputs as the layer that produces them.
+
+    Raises
+    ------
+    InputError
+        The file is no ONNX file.
+    """
+    found = {layer.name: _name_layer(network, layer.name) for layer in network.mac_layers}
+    if model is None:
+        return NameTable(layers=tuple(found.items()))
+    from hwsim.nets.onnx_read import read_onnx
+
+    graph = read_onnx(model)
+    producers = {name: node for node in graph.nodes for name in node.outputs if name}
+    tensors = {*producers, *graph.constants, *graph.inputs}
+    for node in graph.nodes:
+        name = node.name or node.outputs[0]
+        if node.op not in _MAC_NODES or name not in found:
+            continue
+        data, weight = (0, 3) if node.op.startswith("Q") else (0, 1)
+        if node.op == "MatMul" and _reaches_constant(node.inputs[0], producers, graph.constants):
+            data, weight = weight, data
+        found[name] = TensorNames(
+            weight=(*_walk_up(node.inputs[weight], producers, _WEIGHT_MOVES), *found[name].weight),
+            inputs=tuple(_walk_up(node.inputs[data], producers, _KEEPING)),
+        )
+    return NameTable(layers=tuple(found.items()), tensors=frozenset(tensors))
+
+
+def suggest_name(name: str, known: Iterable[str]) -> str:
+    """Return ``(did you mean x?)`` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _first(names: tuple[str, ...], known: Collection[str]) -> str | None:
+    return next((name for name in names if name in known), None)
+
+
+def _name_layer(network: Network, name: str) -> TensorNames:
+    source, inputs = network.layer(name).inputs[0], []
+    spec_names = {spec.name for spec in network.inputs}
+    while True:
+        inputs.append(source)
+        if source in spec_names or network.layer(source).op not in _KEEPING_LAYERS:
+            return TensorNames(weight=(f"{name}.weight", name), inputs=tuple(inputs))
+        source = network.layer(source).inputs[0]
+
+
+def _walk_up(name: str, producers: Mapping[str, Any], through: tuple[str, ...]) -> list[str]:
+    """Return a tensor and those that it repeats, up to the first operator that computes."""
+    found = [name]
+    while name in producers and producers[name].op in through and producers[name].inputs:
+        name = producers[name].inputs[0]
+        found.append(name)
+    return found
+
+
+def _reaches_constant(name: str, producers: Mapping[str, Any], constants: Collection[str]) -> bool:
+    top = _walk_up(name, producers, _WEIGHT_MOVES)[-1]
+    return top in constants or (top in producers and producers[top].op == "Constant")

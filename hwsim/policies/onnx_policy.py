@@ -1,0 +1,105 @@
+"""Policies of quantized ONNX files: QONNX, QDQ and QCDQ graphs, integer operators."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from hwsim.core.errors import InputError
+from hwsim.core.network import Network
+from hwsim.core.tensors import ActQuant, LayerTensors
+from hwsim.nets.imported import Imported, find_activation
+from hwsim.policies.names import suggest_name
+from hwsim.policies.schemes import LayerScheme, PolicyFile, TensorScheme, assemble_policy, require_layers
+
+
+def read_onnx_policy(path: str | os.PathLike[str], network: Network) -> PolicyFile:
+    """Return the formats of a quantized ONNX file for a network: the same one, or one with the same layers.
+
+    Layers are matched by name, else by the name of their weights, else in order where every shape is the same.
+
+    Raises
+    ------
+    InputError
+        The file is malformed, quantizes at run time, quantizes nothing, or holds another model.
+    """
+    from hwsim.nets.onnx_import import import_onnx
+
+    source = Path(path).name
+    imported = import_onnx(path)
+    if imported.tensors is None or not any(held.w_scale is not None for held in imported.tensors.layers.values()):
+        raise InputError(source, ["quantizes no weights, so it implies no policy"])
+    schemes = {layer.name: _describe(imported, layer.name) for layer in imported.network.mac_layers}
+    matched, note = _match_layers(imported, network, source)
+    found = {name: schemes[other] for name, other in matched.items()}
+    notes = (note,) if note else ()
+    return assemble_policy(network, found, "quantized ONNX", source, notes)
+
+
+def _describe(imported: Imported, name: str) -> LayerScheme:
+    tensors = imported.tensors
+    assert tensors is not None
+    held = tensors.layers.get(name)
+    act = find_activation(imported.network, tensors.activations, imported.network.layer(name).inputs[0])
+    return LayerScheme(
+        weight=None if held is None or held.w_scale is None else _describe_weight(held),
+        activation=None if act is None else _describe_activation(act),
+    )
+
+
+def _describe_weight(held: LayerTensors) -> TensorScheme:
+    scale = np.asarray(held.w_scale, np.float64)
+    unsigned = held.weight.dtype.kind == "u"
+    middle = 1 << (held.w_bits - 1) if unsigned else 0
+    zero = 0 if held.w_zero is None else held.w_zero
+    return TensorScheme(
+        bits=held.w_bits,
+        symmetric=bool(np.all(zero == middle)),
+        per_channel=scale.size > 1,
+        power_of_two=bool(np.all(np.frexp(scale)[0] == 0.5)),
+    )
+
+
+def _describe_activation(act: ActQuant) -> TensorScheme:
+    middle = 0 if act.signed else 1 << (act.bits - 1)
+    return TensorScheme(
+        bits=act.bits,
+        symmetric=act.zero_point in (0, middle),  # unsigned codes from zero on are the upper half of a symmetric range
+        per_channel=False,
+        power_of_two=bool(np.frexp(act.scale)[0] == 0.5),
+    )
+
+
+def _match_layers(imported: Imported, network: Network, source: str) -> tuple[dict[str, str], str]:
+    """Return (layer of the network -> layer of the file, note)."""
+    known = {layer.name for layer in imported.network.mac_layers}
+    by_weight = {key.removesuffix(".weight"): layer for layer, key in imported.parameters.items()}
+    layers = require_layers(network)
+    for table, how in (
+        ({name: name for name in known}, ""),
+        (by_weight, "layers matched by the names of their weights"),
+    ):
+        if all(layer.name in table for layer in layers):
+            return {layer.name: table[layer.name] for layer in layers}, how
+    others = imported.network.mac_layers
+    wanted = [_shape(layer_shape) for layer_shape in layers]
+    if [_shape(layer_shape) for layer_shape in others] == wanted:
+        pairs = {layer.name: other.name for layer, other in zip(layers, others, strict=True)}
+        return pairs, "layers matched in order: every shape is the same, no name is"
+    raise InputError(source, [_tell_difference(network, known, by_weight)])
+
+
+def _tell_difference(network: Network, known: set[str], by_weight: Mapping[str, str]) -> str:
+    missing = [layer.name for layer in network.mac_layers if layer.name not in known and layer.name not in by_weight]
+    first = missing[0] if missing else network.mac_layers[0].name
+    return (
+        f"holds another model: {len(missing)} of the {len(network.mac_layers)} layers of {network.name} are not in it, "
+        f"the first is {first!r}{suggest_name(first, known)}, and the shapes in order differ"
+    )
+
+
+def _shape(layer: object) -> tuple[object, ...]:
+    return tuple(getattr(layer, field) for field in ("op", "G", "K", "C", "R", "S"))

@@ -1,0 +1,137 @@
+"""QONNX graphs: integers, formats and values as the operators' definition gives them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hwsim.core.errors import InputError
+from hwsim.nets.imported import quantized_policy
+from tests.float_run import run_float
+from tests.policy_models import QonnxGraph, quantize_naively
+
+pytest.importorskip("onnx")
+
+
+def test_formats_of_weights_and_inputs_become_the_policy(tmp_path):
+    imported = QonnxGraph().build(tmp_path / "q.onnx")
+    policy = quantized_policy(imported.network, imported.tensors)
+    assert {layer.name: policy.of(layer.name).short for layer in imported.network.mac_layers} == {
+        "stem": "w3a8",
+        "dw": "w2a4",
+        "fc": "w1a6",
+    }
+    assert [layer.op for layer in imported.network.layers] == ["conv", "conv", "flatten", "gemm"]
+
+
+def test_integers_and_scales_are_those_of_the_definition(tmp_path):
+    graph = QonnxGraph()
+    imported = graph.build(tmp_path / "q.onnx")
+    for name, (weight, scale, bits, narrow) in graph.weights.items():
+        held = imported.tensors.layers[name]
+        wanted = quantize_naively(weight, scale, 0.0, bits, True, narrow)
+        real = held.weight.reshape(len(held.weight), -1) * np.asarray(held.w_scale, np.float64).reshape(-1, 1)
+        wanted = wanted.T if name == "fc" else wanted
+        np.testing.assert_allclose(real.ravel(), wanted.reshape(len(held.weight), -1).ravel(), rtol=1e-6)
+        assert held.w_bits == bits
+        assert held.weight.dtype == np.int8
+
+
+def test_activation_formats_stand_at_their_producers(tmp_path):
+    imported = QonnxGraph().build(tmp_path / "q.onnx")
+    found = imported.tensors.activations
+    assert {name: (q.bits, q.signed, q.zero_point) for name, q in found.items()} == {
+        "x": (8, True, 0),
+        "stem": (4, False, 0),
+        "dw": (6, True, 0),
+    }
+    assert found["stem"].scale == np.float32(0.07)
+
+
+def test_run_equals_a_naive_run_of_the_quantizers(tmp_path):
+    """Input, weights and result of the stem, each through the definition of its quantizer."""
+    graph = QonnxGraph()
+    imported = graph.build(tmp_path / "q.onnx")
+    x = np.random.default_rng(3).normal(size=(1, 3, 6, 6)).astype(np.float32)
+    found = run_float(imported.network, imported.tensors, {"x": x})
+    weight, scale, bits, narrow = graph.weights["stem"]
+    kernel = quantize_naively(weight, scale, 0.0, bits, True, narrow)
+    padded = np.pad(quantize_naively(x[0], 0.05, 0.0, 8, True, False), ((0, 0), (1, 1), (1, 1)))
+    naive = np.zeros((4, 6, 6))
+    for k in range(4):
+        for p in range(6):
+            for q in range(6):
+                naive[k, p, q] = (padded[:, p : p + 3, q : q + 3] * kernel[k]).sum()
+    wanted = quantize_naively(np.maximum(naive, 0), 0.07, 0.0, 4, False, False)
+    np.testing.assert_allclose(found["stem"][0], wanted, atol=1e-5)
+
+
+def test_a_narrow_range_is_a_clip_of_the_layer_before(tmp_path):
+    """Six bits, narrow: -31 to 31 steps of 0.03; the whole range would reach -32."""
+    imported = QonnxGraph(narrow=True).build(tmp_path / "q.onnx")
+    layer = imported.network.layer("dw")
+    assert layer.activation == "clip"
+    assert (layer.attr("low"), layer.attr("high")) == pytest.approx((-0.93, 0.93))
+    assert [layer.op for layer in imported.network.layers] == ["conv", "conv", "flatten", "gemm"]
+    x = np.random.default_rng(3).normal(0, 4, (1, 3, 6, 6)).astype(np.float32)
+    found = run_float(imported.network, imported.tensors, {"x": x})["dw"]
+    assert (found.min(), found.max()) == pytest.approx((-0.93, 0.93))
+    wide = QonnxGraph().build(tmp_path / "w.onnx")
+    assert run_float(wide.network, wide.tensors, {"x": x})["dw"].min() == pytest.approx(-0.96)
+
+
+@pytest.mark.parametrize("mode", ["ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN", "half_even"])
+def test_rounding_modes_equal_the_reference(tmp_path, mode):
+    """The table of rounding modes of intquant_v1.md."""
+    reference = pytest.importorskip("qonnx.custom_op.general.quant")
+    graph = QonnxGraph(mode=mode)
+    imported = graph.build(tmp_path / "q.onnx")
+    weight, scale, bits, narrow = graph.weights["stem"]
+    one = np.asarray(scale, np.float32)
+    wanted = reference.quant(weight, one, np.float32(0), np.array(float(bits)), 1, int(narrow), mode)
+    held = imported.tensors.layers["stem"]
+    real = held.weight * np.asarray(held.w_scale).reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(real, wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_half_values_of_every_mode_are_those_of_the_table(tmp_path):
+    """The rows of the table in intquant_v1.md, at scale 1."""
+    values = [5.5, 2.5, 1.6, 1.1, 1.0, -1.0, -1.1, -1.6, -2.5, -5.5]
+    table = {
+        "ROUND": [6, 2, 2, 1, 1, -1, -1, -2, -2, -6],
+        "CEIL": [6, 3, 2, 2, 1, -1, -1, -1, -2, -5],
+        "FLOOR": [5, 2, 1, 1, 1, -1, -2, -2, -3, -6],
+        "UP": [6, 3, 2, 2, 1, -1, -2, -2, -3, -6],
+        "DOWN": [5, 2, 1, 1, 1, -1, -1, -1, -2, -5],
+        "HALF_UP": [6, 3, 2, 1, 1, -1, -1, -2, -3, -6],
+        "HALF_DOWN": [5, 2, 2, 1, 1, -1, -1, -2, -2, -5],
+    }
+    for mode, wanted in table.items():
+        graph = QonnxGraph(
+            mode=mode, stem=np.resize(np.array(values, np.float32), (4, 3, 3, 3)), stem_bits=8, scale=1.0
+        )
+        held = graph.build(tmp_path / f"{mode}.onnx").tensors.layers["stem"]
+        assert held.weight.ravel()[:10].tolist() == wanted, mode
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dynamic": True}, "has a scale that is computed while the network runs"),
+        ({"stem_bits": 2.5}, "has the bit width [2.5], expected one integer from 1 to 64"),
+        ({"stem_bits": 0}, "has the bit width [0.0], expected one integer from 1 to 64"),
+        ({"mode": "NEAREST"}, "has the rounding mode 'NEAREST', expected one of"),
+        ({"scale": -1.0}, "has a scale that is not finite and above zero"),
+        ({"scale": np.ones((3, 1, 1, 1))}, "has a scale or zero point of shape [3, 1, 1, 1]"),
+    ],
+)
+def test_bad_quantizers_are_named(tmp_path, change, message):
+    with pytest.raises(InputError) as caught:
+        QonnxGraph(**change).build(tmp_path / "q.onnx")
+    assert message in str(caught.value)
+    assert "(Quant)" in str(caught.value)
+
+
+def test_another_domain_is_not_taken_for_qonnx(tmp_path):
+    with pytest.raises(InputError, match="Quant"):
+        QonnxGraph(domain="somebody.else").build(tmp_path / "q.onnx")
