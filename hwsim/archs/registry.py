@@ -74,7 +74,7 @@ def find_arch(name: str, preset: str | None = None) -> Arch:
 
 
 def _split_alias(name: str) -> str:
-    """Return ``bismo:cloud`` for ``bismo-cloud``: an architecture and a preset of it joined by a hyphen, unless it is a name itself."""
+    """Return ``bismo:cloud`` for ``bismo-cloud``: architecture and preset joined by a hyphen, unless all of it is a name."""
     names = {module.replace("_", "-") for module in _walk()}
     if name in names or ":" in name:
         return name

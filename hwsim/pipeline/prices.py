@@ -47,7 +47,7 @@ class Prices:
 
     @property
     def buffers(self) -> dict[str, BufferSpec]:
-        """The scratchpads by name, the store unit's staging buffer, whose word is a beat of the memory, and the engine's own memories."""
+        """The scratchpads by name, the store unit's staging buffer (its word is a beat of the memory), the engine's memories."""
         shell = self.arch.shell
         scratchpads = {
             name: BufferSpec(

@@ -21,17 +21,18 @@ several images is several products.
 
 The feeder of pixels gathers the windows' elements from ``ibuf`` and turns them into planes; that of filters only widens the
 planes, which are stored without padding (`pack_weights`). Both write a word a cycle into the operand memories: what a pass takes,
-and how a product larger than the memories is cut, stands in `hwsim.archs.bismo.schedule`. A result goes to ``obuf`` when its last step
-is done; further slices of the reduction (passes, tiles along C) add to it there.
+and how a product larger than the memories is cut, stands in `hwsim.archs.bismo.kernel_passes`. A result goes to ``obuf`` when its
+last step is done; further slices of the reduction (passes, tiles along C) add to it there.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hwsim.archs.bismo.schedule import Operand, Passes, count_passes
+from hwsim.archs.bismo.kernel_passes import COLUMN_FEEDS, CYCLES, ROW_FEEDS, SLICE_PASSES, STEPS, count_passes
 from hwsim.archs.bismo.spec import POPCOUNT_BITS
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
@@ -90,41 +91,47 @@ class BismoDatapath(Datapath):
         slices = -(-size[:, C] * self.window // self.arch.word_bits)
         return repeats, rows, whole, rest * size[:, K], slices
 
-    def _pass(self, rows: Int64, columns: Int64, slices: Int64) -> Passes:
+    def _count_products(self, rows: Int64, columns: Int64, slices: Int64) -> Int64:
+        """Return the counts of products, int64 [5, products] (see the kernel)."""
         fmt, arch = self.workload.fmt, self.arch
-        return count_passes(
-            Operand(rows, arch.rows, fmt.a_bits), Operand(columns, arch.cols, fmt.w_bits), slices, arch.depth_words
-        )
+        array = np.array([arch.rows, arch.cols, fmt.a_bits, fmt.w_bits, arch.depth_words], np.int64)
+        found = np.zeros((len(rows), 5), np.int64)
+        count_passes(np.stack([rows, columns, slices], axis=1), array, found)
+        return found.T
 
     def count_tiles(self, size: Int64) -> Counts:
         """Return what tiles of ``size[tiles, 6]`` take."""
-        used = size[:, [N, G, K, C, P, Q]]
-        distinct, back = np.unique(used, axis=0, return_inverse=True)
-        found = self._count_distinct(distinct)
-        return Counts(*(one[back.ravel()] for one in found))
+        dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
+        key = np.ravel_multi_index(tuple(size.T - 1), tuple(dims))
+        _, first, back = np.unique(key, return_index=True, return_inverse=True)
+        found = self._count_distinct(size[first])
+        return Counts(*(one[back] for one in found))
 
     def _count_distinct(self, size: Int64) -> Counts:
         w, a, arch = self.workload.fmt.w_bits, self.workload.fmt.a_bits, self.arch
         repeats, rows, whole, rest_columns, slices = self._shape(size)
         total = Counts(*(np.zeros(len(size), np.int64) for _ in Counts._fields))
-        for columns, times in ((self.set_groups * size[:, K], whole), (rest_columns, (rest_columns > 0).astype(np.int64))):
+        for columns, times in (
+            (self.set_groups * size[:, K], whole),
+            (rest_columns, (rest_columns > 0).astype(np.int64)),
+        ):
             if not times.any():
                 continue
             columns = np.maximum(columns, 1)
-            found = self._pass(rows, columns, slices)
+            found = self._count_products(rows, columns, slices)
             elements = size[:, C] * self.window  # of a filter; a row holds those of all groups of the set
             groups = columns // size[:, K]
             many = repeats * times
             total = Counts(*(old + many * new for old, new in zip(total, (
-                found.cycles,
-                found.steps,
-                columns * self._share(found.column_feeds, elements, slices) * w,
-                rows * groups * self._share(found.row_feeds, elements, slices) * a,
-                columns * found.column_feeds * w,
-                rows * found.row_feeds * a,
+                found[CYCLES],
+                found[STEPS],
+                columns * self._share(found[COLUMN_FEEDS], elements, slices) * w,
+                rows * groups * self._share(found[ROW_FEEDS], elements, slices) * a,
+                columns * found[COLUMN_FEEDS] * w,
+                rows * found[ROW_FEEDS] * a,
                 columns * -(-rows // arch.rows) * slices * (w * a),
                 rows * -(-columns // arch.cols) * slices * (w * a),
-                rows * columns * found.slice_passes,
+                rows * columns * found[SLICE_PASSES],
             ), strict=True)))  # fmt: skip
         return total
 
@@ -144,9 +151,11 @@ class BismoDatapath(Datapath):
         dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
         sizes = np.minimum(tiles, dims)
         full, rest = dims // sizes, dims % sizes
+        cut = np.flatnonzero(rest.any(axis=0))
         owner, extents, counts = [], [], []
-        for mask in range(1 << DEPTH):
-            ragged = np.array([mask >> d & 1 for d in range(DEPTH)], bool)
+        for chosen in product((False, True), repeat=len(cut)):
+            ragged = np.zeros(DEPTH, bool)
+            ragged[cut] = chosen
             count = np.where(ragged, rest > 0, full).prod(axis=1)
             there = np.flatnonzero(count)
             owner.append(there)
@@ -209,8 +218,8 @@ class BismoDatapath(Datapath):
         for first in range(0, filters, of_set):
             for block in range(first, min(first + of_set, filters), arch.cols):
                 one = place[block : min(block + arch.cols, first + of_set, filters)]
-                for word in range(0, elements, arch.word_bits):
-                    pieces.append(one[:, word : word + arch.word_bits].transpose(2, 0, 1).ravel())
+                words = range(0, elements, arch.word_bits)
+                pieces += [one[:, word : word + arch.word_bits].transpose(2, 0, 1).ravel() for word in words]
         return np.concatenate(pieces)
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:

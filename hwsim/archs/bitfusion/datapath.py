@@ -1,7 +1,7 @@
 """Times and buffer accesses of a layer on the BitFusion array, in closed form.
 
-Source: Sharma et al., Bit Fusion (ISCA 2018); equations of the released simulator in `hwsim.published.bitfusion`. A fusion unit makes
-``floor(8 / w) floor(8 / a)`` products a cycle at widths w, a of 2, 4 or 8 bits, each of its own reduction element; 16-bit operands
+Source: Sharma et al., Bit Fusion (ISCA 2018); equations of the released simulator: `hwsim.published.bitfusion`. A fusion unit
+makes ``(8 / w) (8 / a)`` products a cycle at widths w, a of 2, 4 or 8 bits, each of its own reduction element; 16-bit operands
 go through in halves, two or four cycles a product. Activations run along the rows and are shared by the columns; the sums of a
 column run down and are added up over the steps of an output pixel. ``L = rows * products`` elements make a step:
 
@@ -98,7 +98,7 @@ class BitFusionDatapath(Datapath):
         )
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
-        """Return cycles of units at work, sums down the columns, buffer accesses."""
+        """Return cycles of units at work (the price of one holds its share of the sums down the columns), buffer accesses."""
         lay, psum = self.layer, self.arch.shell.psum_bits
         sums = self.sum_tiles(np.array([mapping.tile], np.int64))
         # a unit that has any product of a step works for the whole of it
@@ -106,7 +106,6 @@ class BitFusionDatapath(Datapath):
         outputs, moved = lay.out_elements * psum, int(sums.psum_bits[0])
         return (
             Action(component="mac", verb="fusion_unit", count=units, bits=(UNIT_BITS, BRICK_BITS)),
-            Action(component="array", verb="add", count=units, bits=(psum,)),
             Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
             Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
             Action(component="obuf", verb="write", count=(moved + outputs) // 2),

@@ -70,15 +70,11 @@ class BitFusion(Arch):
         return BitFusionDatapath(workload, self)
 
     def list_area(self) -> tuple[AreaPart, ...]:
-        """Return fusion units, the adders down the columns and their accumulators."""
+        """Return the fusion units: the source's figure is of a whole array, adders down the columns and registers inside."""
         from hwsim.core.actions import AreaPart
 
-        units, psum = self.rows * self.cols, self.shell.psum_bits
-        return (
-            AreaPart(component="array", op="fusion_unit", count=units, bits=(UNIT_BITS, BRICK_BITS)),
-            AreaPart(component="array", op="add", count=units + self.cols, bits=(psum,)),
-            AreaPart(component="array", op="register", count=units + self.cols, bits=(psum,)),
-        )
+        units = self.rows * self.cols
+        return (AreaPart(component="array", op="fusion_unit", count=units, bits=(UNIT_BITS, BRICK_BITS)),)
 
 
 KIB = 8 * 1024
