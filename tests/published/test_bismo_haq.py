@@ -56,12 +56,13 @@ def test_engine_entry_by_entry(table, layers):
         return memory[key]
 
     found = np.array([[[look_up(layer, w, a) for a in BITS] for w in BITS] for layer in layers])
-    ratio = found / table
-    assert np.abs(ratio - 1).mean() < 0.004
-    assert (np.abs(ratio - 1) < 0.02).mean() > 0.95
-    assert 0.9 < ratio.min() <= ratio.max() < 1.13
+    off = np.abs(found / table - 1)
+    assert (off == 0).mean() > 0.5
+    assert (off < 0.01).mean() > 0.99
+    assert off.mean() < 0.0015
+    assert off.max() < 0.015
     for w, a in UNIFORM:
-        assert found[:, w - 1, a - 1].sum() == pytest.approx(UNIFORM[w, a], rel=2e-3)
+        assert found[:, w - 1, a - 1].sum() == pytest.approx(UNIFORM[w, a], rel=1.5e-3)
 
 
 def simulate_macs(policy: Policy) -> int:

@@ -101,7 +101,7 @@ class Bismo(Arch):
 
 KIB = 8 * 1024
 MIB = 1024 * KIB
-CHOSEN = ("wbuf_bits", "ibuf_bits", "obuf_bits", "vector_lanes", "store_lanes")
+CHOSEN = ("wbuf_bits", "ibuf_bits", "obuf_bits", "issue_cycles", "vector_lanes", "store_lanes")
 UNVERIFIED = (
     "rows", "cols", "word_bits", "depth_words", *(f"shell.{field}" for field in CHOSEN), "memory.latency_cycles", "clock_hz",
     "energy_table",
