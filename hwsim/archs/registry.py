@@ -51,7 +51,7 @@ def find_arch(name: str, preset: str | None = None) -> Arch:
     Parameters
     ----------
     name : str
-        Name, or ``name:preset``.
+        Name, ``name:preset``, or ``name-preset`` where no architecture is called so (``bismo-cloud``).
     preset : str, optional
         Name of a preset; the architecture's default where neither names one.
 
@@ -62,7 +62,7 @@ def find_arch(name: str, preset: str | None = None) -> Arch:
     InputError
         The architecture is there but cannot be imported.
     """
-    base, _, named = name.partition(":")
+    base, _, named = _split_alias(name).partition(":")
     module = base.replace("-", "_")
     if module not in _walk() or base != module.replace("_", "-"):
         raise UnknownName("architecture", base, [entry.name for entry in list_archs()])
@@ -71,6 +71,18 @@ def find_arch(name: str, preset: str | None = None) -> Arch:
     if wanted not in presets:
         raise UnknownName(f"preset of {base}", wanted, presets)
     return presets[wanted]
+
+
+def _split_alias(name: str) -> str:
+    """Return ``bismo:cloud`` for ``bismo-cloud``: architecture and preset joined by a hyphen, unless all of it is a name."""
+    names = {module.replace("_", "-") for module in _walk()}
+    if name in names or ":" in name:
+        return name
+    for at in (place for place, char in enumerate(name) if char == "-"):
+        base, preset = name[:at], name[at + 1 :]
+        if base in names and preset in _load(base.replace("-", "_"))[1]:
+            return f"{base}:{preset}"
+    return name
 
 
 def list_presets(name: str) -> dict[str, Arch]:

@@ -38,6 +38,28 @@ class AreaPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineMemory:
+    """Memories inside an engine, besides the shell's scratchpads: priced and drawn as those are.
+
+    Parameters
+    ----------
+    name : str
+        Component of its actions, ``read`` and ``write`` in bits.
+    capacity_bits : int
+        All macros together.
+    width_bits : int
+        Bits of one access.
+    macros : int
+        Memories that share the capacity.
+    """
+
+    name: str
+    capacity_bits: int
+    width_bits: int
+    macros: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyTerm:
     """One priced action: energy_pj = count * unit_pj.
 

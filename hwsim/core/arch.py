@@ -12,7 +12,7 @@ from hwsim.core.errors import SpecError
 from hwsim.core.shell import Memory, Shell
 
 if TYPE_CHECKING:
-    from hwsim.core.actions import AreaPart
+    from hwsim.core.actions import AreaPart, EngineMemory
     from hwsim.core.tensors import Array
 
 
@@ -85,6 +85,10 @@ class Arch(ABC):
     @abstractmethod
     def list_area(self) -> tuple[AreaPart, ...]:
         """Return the logic of the engine, buffers left out (the shell adds those and its vector unit)."""
+
+    def list_memories(self) -> tuple[EngineMemory, ...]:
+        """Return the engine's own memories, the shell's scratchpads left out; none by default."""
+        return ()
 
     def store_weights(self, workload: Workload, weight: Array) -> StoredWeights | None:
         """Return float weights ``[G*K, C, R, S]`` in the architecture's own codec, or None where they stay dense integers."""

@@ -47,7 +47,7 @@ class Prices:
 
     @property
     def buffers(self) -> dict[str, BufferSpec]:
-        """The scratchpads by name, and the store unit's staging buffer, whose word is a beat of the memory."""
+        """The scratchpads by name, the store unit's staging buffer (its word is a beat of the memory), the engine's memories."""
         shell = self.arch.shell
         scratchpads = {
             name: BufferSpec(
@@ -59,7 +59,13 @@ class Prices:
             for name in ("wbuf", "ibuf", "obuf")
         }
         staging = BufferSpec(capacity_bits=shell.staging_bits, width_bits=self.arch.memory.bits_per_cycle)
-        return scratchpads | {"sbuf": staging}
+        own = {
+            memory.name: BufferSpec(
+                capacity_bits=memory.capacity_bits, width_bits=memory.width_bits, banks=memory.macros, ports="1r1w"
+            )
+            for memory in self.arch.list_memories()
+        }
+        return scratchpads | {"sbuf": staging} | own
 
     def price_layer(self, stats: LayerStats) -> tuple[tuple[EnergyTerm, ...], tuple[str, ...]]:
         """Return the energy of a layer term by term, and what could not be priced."""
