@@ -9,9 +9,9 @@ the rest               instructions (`accel_rtl.instruction_word`), an EXEC foll
                        a STORE or SPILL by one, a load by none
 =====================  ==================================================================================================
 
-The registers ``parameter_words`` (the first two rows) and ``program_words`` (the last one: instructions and descriptors) tell the fetch
-unit where it stands: it reads no word more. The first word lies at a multiple of 64 bytes. Parameters are read before cycle 0 of
-the program.
+The registers ``parameter_words`` (the first two rows) and ``program_words`` (the last one: instructions and descriptors) tell the
+fetch unit where it stands: it reads no word more. The first word lies at a multiple of 64 bytes. Parameters are read before cycle
+0 of the program.
 """
 
 from __future__ import annotations
