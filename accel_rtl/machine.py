@@ -90,6 +90,18 @@ class Machine:
                 shell.psum_bits,
                 f"a divisor of the beat ({beat}), itself a divisor of a word of obuf ({columns} accumulators)",
             )
+        word = columns * shell.psum_bits
+        for field, bits, unit in (
+            ("wbuf_bits", shell.bank_bits("wbuf"), beat), ("ibuf_bits", shell.bank_bits("ibuf"), beat),
+            ("obuf_bits", shell.bank_bits("obuf"), word), ("stage_bits", shell.staging_bits, beat),
+        ):  # fmt: skip
+            if bits < unit:
+                found = getattr(shell, field)
+                raise SpecError(f"shell.{field}", found, f"{unit} bits or more a bank, not {bits}, to be built")
+        if shell.bank_bits("ibuf") > a_bits << 20:
+            raise SpecError(
+                "shell.ibuf_bits", shell.ibuf_bits, f"at most {2 * (a_bits << 20)}, 2**20 elements a bank, to be built"
+            )
         return cls(
             beat_bits=beat, a_bits=a_bits, psum_bits=shell.psum_bits, columns=columns,
             wbuf_beats=shell.bank_bits("wbuf") // beat, ibuf_beats=shell.bank_bits("ibuf") // beat,

@@ -74,7 +74,10 @@ def draw_job(arch: Arch, seed: int, number: int) -> RandomLayer:
             continue
         try:
             return _compile(rng, arch, machine, layer, seed, number)
-        except (SpecError, Hazard) as error:  # what the hardware refuses; a tiling that does not fit
+        except (
+            HwsimError,
+            Hazard,
+        ) as error:  # what the hardware refuses; a tiling that does not fit; a sum that overflows
             reason = str(error)
     raise HwsimError(f"no layer in {MOST_ATTEMPTS} attempts runs on {arch.name}; the last: {reason}")
 
