@@ -21,6 +21,7 @@ import numpy.typing as npt
 from amaranth.lib import wiring
 
 from accel_rtl.emit import Field, Port, Rtlil, cached_folder, emit_rtlil, hash_content, list_versions, run_yosys
+from cosim import eval_parts
 from hwsim.core.errors import HwsimError, SpecError
 
 CXX_FLAGS = ("-std=c++14", "-O1", "-fPIC", "-shared", "-w")
@@ -28,6 +29,9 @@ CXX_FLAGS = ("-std=c++14", "-O1", "-fPIC", "-shared", "-w")
 CXX_SECONDS = 1800
 RECIPE = ("proc", "flatten", "opt_clean")
 """Yosys passes before ``write_cxxrtl``: the hierarchy is of no use to a model of which only the ports are seen."""
+SPLIT = ("splitnets -driver", "opt_clean")
+"""Passes behind `RECIPE` where nets need not keep their names. A net whose bits depend on others of its own bits counts as
+feedback: every step is evaluated until nothing changes. Split by drivers no net is left that does: a cycle takes one evaluation."""
 WORD = 32
 
 Int64 = npt.NDArray[np.int64]
@@ -45,12 +49,16 @@ template <size_t B> void take(const value<B> &v, uint32_t *w) {{ for (size_t k =
 }}
 extern "C" void run(uint64_t cycles, const uint32_t *in, uint32_t *out) {{
   cxxrtl_design::p_{top} model;
+  const bool once = model.eval();  // nothing feeds back: one evaluation a cycle, outputs and the edge's registers at once
   for (uint64_t cycle = 0; cycle < cycles; cycle++, in += {in_words}, out += {out_words}) {{
 {drive}
-{low}    model.step();
-{sample}
+{low}{sample}
 {high}  }}
 }}
+"""
+_LOW = """\
+    model.p_clk.set<bool>(false);
+    if (once) { model.prev_p_clk = model.p_clk; model.p_clk.set<bool>(true); model.eval(); } else model.step();
 """
 
 
@@ -142,10 +150,10 @@ class BatchModel:
     def _write_wrapper(self, source: Rtlil) -> str:
         drive = [f"    give(model.{_mangle(p.name)}, in + {self._in_at[p.name]});" for p in self.inputs]
         sample = [f"    take(look(model.{_mangle(p.name)}), out + {self._out_at[p.name]});" for p in self.outputs]
-        low, high = "", ""
+        low, high = "    model.step();\n", ""
         if source.clocked:
-            low = "    model.p_clk.set<bool>(false);\n"
-            high = "    model.p_clk.set<bool>(true);\n    model.step();\n"
+            low = _LOW
+            high = "    if (once) { model.commit(); continue; }\n    model.p_clk.set<bool>(true);\n    model.step();\n"
         return _WRAPPER.format(
             top=_mangle(source.name)[2:], in_words=self._in_words, out_words=self._out_words, drive="\n".join(drive), low=low,
             sample="\n".join(sample), high=high,
@@ -168,17 +176,37 @@ def _mangle(name: str) -> str:
 
 def _build_library(source: Rtlil, wrapper: str) -> Path:
     compiler = find_compiler()
-    key = hash_content("cxxrtl", source.text, wrapper, *CXX_FLAGS, *RECIPE, *list_versions())
+    key = hash_content("cxxrtl", wrapper, *CXX_FLAGS, *list_origins(source))
 
     def build(folder: Path) -> None:
-        (folder / "top.il").write_text(source.text)
-        run_yosys(
-            ["read_rtlil top.il", f"hierarchy -check -top {source.name}", *RECIPE, "write_cxxrtl -g0 top.cc"], folder
-        )
+        write_model(source, folder)
         (folder / "model.cc").write_text(wrapper)
         compile_library([compiler, *CXX_FLAGS, f"-I{find_runtime()}"], "model.cc", folder)
 
     return cached_folder(key, build) / "model.so"
+
+
+def list_origins(source: Rtlil, waves: int = 0) -> tuple[str, ...]:
+    """Return all that `write_model` writes depends on."""
+    return (source.text, *RECIPE, *SPLIT, str(waves), Path(eval_parts.__file__).read_text(), *list_versions())
+
+
+def write_model(source: Rtlil, folder: Path, waves: int = 0) -> None:
+    """Write a component as C++: ``top.cc``.
+
+    Parameters
+    ----------
+    source : Rtlil
+    folder : Path
+    waves : int
+        Level of debug information (``write_cxxrtl -g``). 0: none, and nets need not keep their names.
+    """
+    (folder / "top.il").write_text(source.text)
+    recipe = RECIPE if waves else (*RECIPE, *SPLIT)
+    start = ("read_rtlil top.il", f"hierarchy -check -top {source.name}")
+    run_yosys([*start, *recipe, f"write_cxxrtl -g{waves} top.cc"], folder)
+    written = folder / "top.cc"
+    written.write_text(eval_parts.split_eval(written.read_text(), _mangle(source.name)))
 
 
 def find_runtime() -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accel_rtl.emit import Rtlil, hash_content, list_versions, run_yosys
-from cosim.batch import CXX_FLAGS, RECIPE, compile_library, find_compiler, find_runtime
+from accel_rtl.emit import Rtlil, hash_content
+from cosim.batch import CXX_FLAGS, compile_library, find_compiler, find_runtime, list_origins, write_model
 from cosim.emitted import build_once
 
 SOURCES = Path(__file__).parent
@@ -33,20 +33,11 @@ def build_accelerator(source: Rtlil, beat_bits: int, waves: bool = False) -> Pat
     level = WAVES_LEVEL if waves else 0
     defines = (f"-DHWSIM_BEAT_BYTES={beat_bits // 8}", *(("-DHWSIM_WAVES",) if waves else ()))
     texts = {name: (SOURCES / name).read_text() for name in ("harness.cpp", "axi_memory.hpp")}
-    key = hash_content(
-        "harness", source.text, *texts.values(), *defines, *CXX_FLAGS, *RECIPE, str(level), *list_versions()
-    )
+    key = hash_content("harness", *texts.values(), *defines, *CXX_FLAGS, *list_origins(source, level))
     compiler = find_compiler()
 
     def build(folder: Path) -> None:
-        (folder / "top.il").write_text(source.text)
-        commands = [
-            "read_rtlil top.il",
-            f"hierarchy -check -top {source.name}",
-            *RECIPE,
-            f"write_cxxrtl -g{level} top.cc",
-        ]
-        run_yosys(commands, folder)
+        write_model(source, folder, level)
         for name, text in texts.items():
             (folder / name).write_text(text)
         compile_library([compiler, *CXX_FLAGS, *defines, f"-I{find_runtime()}"], "harness.cpp", folder)

@@ -12,13 +12,13 @@ from tests.rtl.tools import require
 require("amaranth", "pyosys", "g++")
 
 from amaranth.hdl import Cat, Module, Signal, signed, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from accel_rtl.blocks.index_select import IndexSelect
 from accel_rtl.blocks.requantize import Requantize
-from cosim import batch
+from cosim import batch, eval_parts
 from cosim.batch import BatchModel
 from hwsim.core.errors import HwsimError, SpecError
 
@@ -45,6 +45,23 @@ class Echo(wiring.Component):
         m = Module()
         m.d.comb += self.now.eq(self.item)
         m.d.sync += [self.then.eq(self.item), self.count.eq(self.count + self.i_valid)]
+        return m
+
+
+class Ripple(wiring.Component):
+    """A net whose bits depend on others of its own, and a memory of 4 words."""
+
+    def __init__(self) -> None:
+        super().__init__({"i": In(8), "o": Out(8), "read": Out(8)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.kept = kept = memory.Memory(shape=unsigned(8), depth=4, init=[9])
+        write, read = kept.write_port(), kept.read_port(domain="comb")
+        parity = Signal(8)
+        m.d.comb += [parity[k].eq(self.i[k] ^ (parity[k - 1] if k else 0)) for k in range(8)]
+        m.d.comb += [self.o.eq(~parity), read.addr.eq(self.i[:2]), self.read.eq(read.data)]
+        m.d.comb += [write.addr.eq(self.i[:2]), write.data.eq(parity), write.en.eq(self.i[7])]
         return m
 
 
@@ -130,6 +147,41 @@ def test_equals_amaranths_simulator_cycle_by_cycle() -> None:
     simulator.run()
     out = BatchModel(spec.create()).run(stimulus)
     assert {name: out[name].tolist() for name in seen} == seen
+
+
+@pytest.mark.parametrize("split", [(), batch.SPLIT])
+@pytest.mark.parametrize("lines", [1, 7, 10**6])
+def test_parts_and_feedback_change_nothing(split, lines, tmp_path, monkeypatch) -> None:
+    """Every cut gives the same, whether cycles are evaluated once or until nothing changes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(batch, "SPLIT", split)
+    cut, counts = eval_parts.split_eval, []
+
+    def count(text: str, top: str) -> str:
+        found = cut(text, top, lines)
+        counts.append((text.count("bool converged = true"), found.count("__attribute__((noinline))")))
+        return found
+
+    monkeypatch.setattr(eval_parts, "split_eval", count)
+    values = np.random.default_rng(4).integers(0, 256, 200)
+    out = BatchModel(Ripple()).run({"i": values})
+    parities = [sum((bin(v & (2 << k) - 1).count("1") & 1) << k for k in range(8)) for v in range(256)]
+    kept, read = [9, 0, 0, 0], []
+    for value in values.tolist():
+        read.append(kept[value % 4])
+        if value >> 7:
+            kept[value % 4] = parities[value]
+    assert out["o"].tolist() == [255 - parities[v] for v in values.tolist()]
+    assert out["read"].tolist() == read
+    ((once, parts),) = counts
+    assert once == bool(split)
+    assert (parts == 1) == (lines > 1000)
+
+
+def test_a_model_written_in_another_way_is_left_whole() -> None:
+    assert eval_parts.split_eval("bool p_top::eval(performer *performer) {\n\treturn true;\n}\n", "p_top") == (
+        "bool p_top::eval(performer *performer) {\n\treturn true;\n}\n"
+    )
 
 
 def test_unknown_port_and_wrong_length_are_named() -> None:
