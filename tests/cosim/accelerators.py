@@ -20,12 +20,16 @@ SETTINGS = {
 
 
 def make_arch(name: str, memory: str = "") -> Arch:
-    """Return an accelerator; skips (in CI: fails) where its RTL cannot be built here."""
-    base, settings = SETTINGS[name]
+    """Return an accelerator of `SETTINGS`; see `make_accelerator`."""
+    return make_accelerator(*SETTINGS[name], memory)
+
+
+def make_accelerator(base: str, settings: tuple[str, ...], memory: str = "") -> Arch:
+    """Return a changed ``small`` preset; skips (in CI: fails) where its RTL cannot be built here."""
     arch = override(find_arch(base, "small"), parse_settings(list(settings)))
     if memory:
         arch = choose_memory(arch, memory)
-    from cosim.compile import find_engine
+    from accel_rtl.accelerator import find_engine
 
     try:
         find_engine(arch)
