@@ -35,8 +35,8 @@ GATES = "AND,NAND,OR,NOR,XOR,XNOR,MUX"
 _PREPARE = ("hierarchy -check -top top", "proc", "flatten", "chformal -remove", "opt_clean")
 # Without splitnets ABC9 meets two wires with the names that Amaranth gives to fields (YosysHQ/yosys #4349).
 _SPLIT = "splitnets"
-# Read ports are still cells of their own here.
-_IGNORE_COLLISION = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
+# Read ports are still cells of their own here. An asynchronous one answers with the word that stands: Yosys stops at a mask on it.
+_IGNORE_COLLISION = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i"
 
 # Cells by kind, of each family. LUT RAM counts as LUTs that hold memory, apart from ``lut``.
 _KINDS: dict[str, dict[str, str]] = {

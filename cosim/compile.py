@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -87,14 +86,6 @@ class OutputPlace:
         return load_tensor(image, self.base, self.shape, self.bits, self.align, self.signed)
 
 
-@cache
-def find_engine(arch: Arch) -> EngineSpec:
-    """Return the exec engine of an accelerator, made once a process; errors as of `accel_rtl.accelerator.find_engine`."""
-    from accel_rtl.accelerator import find_engine
-
-    return find_engine(arch)
-
-
 def compile_layer(
     datapath: Datapath,
     arch: Arch,
@@ -122,6 +113,7 @@ def compile_layer(
     SpecError
         Something that the hardware has not: docs/rtl.md lists it.
     """
+    from accel_rtl.accelerator import find_engine
     from accel_rtl.shell.parameters import pack_parameters
 
     engine = find_engine(arch)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel_rtl.machine import Machine
-from cosim.compile import LayerJob, compile_layer, find_engine
+from cosim.compile import LayerJob, compile_layer
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath, LayerData, Workload
 from hwsim.core.errors import HwsimError, SpecError
@@ -65,6 +65,8 @@ def draw_job(arch: Arch, seed: int, number: int) -> RandomLayer:
     HwsimError
         None of many attempts can be built on this accelerator, or it has no RTL.
     """
+    from accel_rtl.accelerator import find_engine
+
     machine = find_engine(arch).machine
     reason = ""
     for attempt in range(MOST_ATTEMPTS):

@@ -55,6 +55,27 @@ class Store(wiring.Component):
         return m
 
 
+class Mixed(wiring.Component):
+    """A block RAM, and a small memory that is read at once."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"address": In(10), "write": In(1), "at": In(10), "data": In(32), "o": Out(32), "now": Out(32)}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.store = store = Store()
+        m.submodules.small = small = memory.Memory(shape=Shape(32), depth=16, init=[])
+        write, read = small.write_port(), small.read_port(domain="comb")
+        m.d.comb += [getattr(store, name).eq(getattr(self, name)) for name in ("address", "write", "at", "data")]
+        m.d.comb += [
+            write.addr.eq(self.at[:4]), write.en.eq(self.write), write.data.eq(self.data), read.addr.eq(self.address[:4]),
+            self.o.eq(store.o), self.now.eq(read.data),
+        ]  # fmt: skip
+        return m
+
+
 @pytest.mark.parametrize(("target", "dsp"), [("ecp5", 1), ("gowin", 1), ("ice40", 0)])
 def test_registers_and_multipliers_are_counted(target: str, dsp: int) -> None:
     found = synthesize(Mac(), target)
@@ -93,6 +114,14 @@ def test_standard_cells(tmp_path: Path) -> None:
     moved = tmp_path / "moved.lib"
     moved.write_bytes(library.read_bytes())
     assert synthesize(BoothCell().create(), "asic", liberty=moved) == cell  # its place says nothing
+
+
+def test_memories_read_at_once_keep_their_mask() -> None:
+    """Yosys stops at a mask of collisions on an asynchronous port."""
+    careful, plain = synthesize(Mixed(), "ecp5"), synthesize(Mixed(), "ecp5", collision_free=True)
+    assert plain.lutram == careful.lutram > 0
+    assert plain.bram == careful.bram > 0
+    assert plain.lut < careful.lut
 
 
 def test_budgets_of_the_blocks_on_ecp5() -> None:
