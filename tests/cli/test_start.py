@@ -125,6 +125,7 @@ def test_debug_shows_the_traceback(hwsim, monkeypatch):
 INTERRUPTED = """
 import signal, sys
 import hwsim.pipeline
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit an ignored one
 def wait(**options):
     print("waiting", file=sys.stderr, flush=True)
     signal.pause()
