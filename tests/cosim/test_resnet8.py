@@ -17,19 +17,20 @@ from cosim.run import drive
 from hwsim.engine.functional import run_integer
 from hwsim.nets.imported import quantized_policy
 from hwsim.nets.load import load_network
-from tests.cosim.accelerators import make_arch, tell
+from tests.cosim.accelerators import make_accelerator, tell
 from tests.reference import reference
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", ["systolic-os", "smartdeal"])
+@pytest.mark.parametrize("name", ["systolic", "smartdeal"])
 def test_resnet8_runs_whole(name):
+    """On the presets themselves: 8x8, and 4x4x4."""
     pytest.importorskip("ai_edge_litert")
     loaded = load_network(str(reference("mlperf_tiny", "pretrainedResnet_quant.tflite")))
     network, tensors = loaded.network, loaded.tensors
     image = {network.inputs[0].name: np.random.default_rng(7).integers(-128, 128, network.inputs[0].shape)}
-    arch = make_arch(name)
+    arch = make_accelerator(name, ())
     run = NetworkRun(
         network=network, arch=arch, policy=quantized_policy(network, tensors), tensors=tensors, image=image
     )
