@@ -42,6 +42,14 @@ class Arch(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    operators: ClassVar[tuple[str, ...]] = ("multiply",)
+    """Operators of `hwsim.core.policy` that the engine has."""
+    codecs: ClassVar[tuple[str, ...]] = ("dense",)
+    """Weight codecs that it reads; ``native`` is always one."""
+    scales: ClassVar[tuple[str, ...]] = ("multiplier", "shift")
+    """Kinds of requantization that it has: the shell's store unit does both."""
+    mixes_channels: ClassVar[bool] = False
+    """Whether the output channels of a layer may differ in bits."""
 
     preset: str
     shell: Shell
@@ -74,9 +82,35 @@ class Arch(ABC):
         """Whether it is cut as hardware is generated: one element a cycle in the vector and the store unit."""
         return self.shell.vector_lanes == self.shell.store_lanes == 1
 
-    @abstractmethod
     def check(self, workload: Workload) -> None:
         """Raise SpecError when the engine cannot run the workload: names layer, value and what would be accepted."""
+        fmt, layer = workload.fmt, workload.layer
+        where = f"policy for layer {layer.name}"
+        for field, given, accepted in (
+            ("operator", fmt.operator, ("native", *self.operators)),
+            ("codec", fmt.codec, ("native", *self.codecs)),
+            ("scale", fmt.scale, ("native", *self.scales)),
+        ):
+            if given not in accepted:
+                hint = "--arch smartdeal runs decomposed weights" if given == "decomposed" else ""
+                raise SpecError(f"{where}: {field}", given, f"{' or '.join(accepted[1:])} on {self.name}", hint)
+        if fmt.groups > 1:
+            raise SpecError(f"{where}: groups", fmt.groups, "1: the network is widened before it is run")
+        if fmt.channel_bits:
+            if not self.mixes_channels:
+                raise SpecError(
+                    f"{where}: channel_bits", fmt.channel_bits, f"one width for all channels on {self.name}"
+                )
+            filters = sum(count for _, count in fmt.channel_bits)
+            if filters != layer.G * layer.K:
+                raise SpecError(
+                    f"{where}: channel_bits", f"{filters} filters", f"{layer.G * layer.K}, those of the layer"
+                )
+        self.check_mac(workload)
+
+    @abstractmethod
+    def check_mac(self, workload: Workload) -> None:
+        """Raise SpecError when the engine has not the workload's bits or shape; operator, codec and scale are checked before."""
 
     @abstractmethod
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:

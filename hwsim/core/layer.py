@@ -64,7 +64,8 @@ class Layer:
         Fused behind the operator (for op ``activation``: the operator itself).
     attrs : tuple of (str, value)
         What else the operator needs, sorted by name: ``groups`` of a shuffle, ``start``/``stop`` (channels) of a slice,
-        ``count_include_pad`` of an average pooling, ``shape`` of a reshape, ``perm`` of a transpose, ``alpha``, ``low``/``high``.
+        ``count_include_pad`` of an average pooling, ``shape`` of a reshape, ``perm`` of a transpose, ``alpha``, ``low``/``high``,
+        ``operator`` of a MAC layer that does not multiply (`hwsim.core.policy.OPERATORS`).
     """
 
     name: str

@@ -9,11 +9,18 @@ from hwsim.core.check import require_choice, require_int
 from hwsim.core.errors import SpecError, UnknownName
 from hwsim.core.network import Network
 
-OPERATORS = ("multiply", "shift", "add")
-CODECS = ("native", "dense", "decomposed")
+OPERATORS = ("native", "multiply", "shift", "add")
+"""What a weight does to an activation: w x; x shifted by a signed power of two; -|x - w|. ``native`` is the layer's own (its
+attribute ``operator``), which is to multiply unless the network says otherwise."""
+CODECS = ("native", "dense", "decomposed", "power-of-two", "codebook", "bit-planes")
 """Weight storage; ``native`` is what the architecture stores by itself (decomposed on ``smartdeal``, dense elsewhere)."""
+SCALES = ("native", "multiplier", "shift")
+"""How results are requantized: by multiplier and shift, by a shift alone; ``native`` is the architecture's own."""
+MOST_GROUPS = 64
 
-_SHORT = re.compile(r"(?:w(?P<w>\d+))?(?:a(?P<a>\d+))?")
+_SHORT = re.compile(
+    r"(?:f(?P<f>\d+)|(?:w(?P<w>\d+))?(?:a(?P<a>\d+))?(?:g(?P<g>\d+))?)(?:-(?P<operator>multiply|shift|add))?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,26 +32,55 @@ class LayerFormat:
     w_bits, a_bits : int
         Bits of a weight and of an input activation, 1 to 16.
     operator : str
-        ``multiply``, ``shift`` or ``add``.
+        One of ``OPERATORS``.
     codec : str
         How weights are stored, one of ``CODECS``.
+    scale : str
+        How results are requantized, one of ``SCALES``.
+    channel_bits : tuple of (int, int)
+        Output channels of different precision: (bits, how many filters), the widest first, 0 bits for pruned ones; the filters are
+        stored in this order and the next layer reads them so. ``w_bits`` is the widest. Empty where all have ``w_bits``.
+    groups : int
+        Parallel groups that the layer is widened to before it runs (PalQuant); 1 leaves the network as it is.
     """
 
     w_bits: int = 8
     a_bits: int = 8
-    operator: str = "multiply"
+    operator: str = "native"
     codec: str = "native"
+    scale: str = "native"
+    channel_bits: tuple[tuple[int, int], ...] = ()
+    groups: int = 1
 
     def __post_init__(self) -> None:
         require_int("policy.w_bits", self.w_bits, 1, 16)
         require_int("policy.a_bits", self.a_bits, 1, 16)
         require_choice("policy.operator", self.operator, OPERATORS)
         require_choice("policy.codec", self.codec, CODECS)
+        require_choice("policy.scale", self.scale, SCALES)
+        require_int("policy.groups", self.groups, 1, MOST_GROUPS)
+        if self.channel_bits:
+            self._check_channels()
+
+    def _check_channels(self) -> None:
+        """Raise SpecError unless the channels' bits fall from ``w_bits`` on, each with a count."""
+        pairs = self.channel_bits
+        if not all(len(pair) == 2 for pair in pairs):
+            raise SpecError("policy.channel_bits", pairs, "pairs (bits, filters)")
+        for bits, count in pairs:
+            require_int("policy.channel_bits", bits, 0, 16)
+            require_int("policy.channel_bits, filters", count, 1)
+        widths = [bits for bits, _ in pairs]
+        if widths != sorted(set(widths), reverse=True) or widths[0] != self.w_bits:
+            raise SpecError("policy.channel_bits", pairs, f"bits that fall, the first of them w_bits ({self.w_bits})")
 
     @property
     def short(self) -> str:
-        """The short string, e.g. ``w4a8``."""
-        return f"w{self.w_bits}a{self.a_bits}"
+        """The short string, e.g. ``w4a8``, ``w2a2g2``, ``f8``, ``w6a6-add``."""
+        fixed = self.scale == "shift" and self.w_bits == self.a_bits
+        bits = f"f{self.w_bits}" if fixed else f"w{self.w_bits}a{self.a_bits}"
+        groups = f"g{self.groups}" if self.groups > 1 else ""
+        return bits + groups + (f"-{self.operator}" if self.operator != "native" else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +116,9 @@ class Policy:
 def parse_policy(text: str) -> Policy:
     """Read a short string: ``w4a8``, or ``w4a8,conv1=w8a8,fc=w8a8`` with exceptions by layer name.
 
+    ``g2`` behind the bits is two parallel groups, ``f8`` eight-bit fixed point (requantized by shifts alone), ``-shift`` and
+    ``-add`` behind either the operator.
+
     Raises
     ------
     SpecError
@@ -90,10 +129,20 @@ def parse_policy(text: str) -> Policy:
         name, sep, short = part.rpartition("=")
         match = _SHORT.fullmatch(short)
         if not match or not short:
-            raise SpecError("policy", part, "a string like w4a8 or layer=w4a8")
-        base = LayerFormat(w_bits=int(match["w"] or 8), a_bits=int(match["a"] or 8))
+            raise SpecError("policy", part, "a string like w4a8, w2a2g2, f8, w6a6-add or layer=w4a8")
+        base = _read_short(match)
         if sep:
             exceptions.append((name, base))
         else:
             default = base
     return Policy(default=default, layers=tuple(exceptions))
+
+
+def _read_short(match: re.Match[str]) -> LayerFormat:
+    operator = match["operator"] or "native"
+    if match["f"]:
+        bits = int(match["f"])
+        return LayerFormat(w_bits=bits, a_bits=bits, scale="shift", operator=operator)
+    return LayerFormat(
+        w_bits=int(match["w"] or 8), a_bits=int(match["a"] or 8), groups=int(match["g"] or 1), operator=operator
+    )

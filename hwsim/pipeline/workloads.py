@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hwsim.core.datapath import Workload
 from hwsim.core.layer import Layer
 from hwsim.core.network import Network
@@ -27,9 +29,10 @@ def list_workloads(network: Network, policy: Policy) -> dict[str, Workload]:
 
 
 def _make_workload(network: Network, layer: Layer, fmt: LayerFormat, bits: dict[str, int]) -> Workload:
+    own = str(layer.attr("operator", "multiply"))
     return Workload(
         layer=layer,
-        fmt=fmt,
+        fmt=replace(fmt, operator=own) if fmt.operator == "native" else fmt,
         out_bits=bits[layer.name],
         operand_bits=tuple(bits[name] for name in layer.inputs),
         operand_shapes=tuple(network.shape_of(name) for name in layer.inputs),

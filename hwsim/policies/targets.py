@@ -158,7 +158,7 @@ def check_target(found: PolicyFile, network: Network, target: Target) -> tuple[s
             if wrong:
                 problems.append(f"layer {layer.name}: {what} {' and '.join(wrong)}")
         fmt = found.policy.of(layer.name)
-        if fmt.operator != "multiply":
+        if fmt.operator not in ("native", "multiply"):
             problems.append(f"layer {layer.name}: operator {fmt.operator}, {target.title} multiplies")
     return tuple(problems)
 

@@ -59,13 +59,9 @@ class Bismo(Arch):
         """Levels of a unit's popcount tree."""
         return int(log2(self.word_bits))
 
-    def check(self, workload: Workload) -> None:
-        """Raise SpecError for formats that are no multiplications of dense integers of at most 16 bits."""
+    def check_mac(self, workload: Workload) -> None:
+        """Raise SpecError for formats of more than 16 bits."""
         fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
-        if fmt.operator != "multiply":
-            raise SpecError(f"{where}: operator", fmt.operator, "multiply on bismo")
-        if fmt.codec == "decomposed":
-            raise SpecError(f"{where}: codec", fmt.codec, "dense on bismo", "--arch smartdeal runs decomposed weights")
         for field, bits in (("w_bits", fmt.w_bits), ("a_bits", fmt.a_bits)):
             if bits > MOST_BITS:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {MOST_BITS} bits")

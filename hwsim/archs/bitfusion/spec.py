@@ -50,15 +50,9 @@ class BitFusion(Arch):
         require_int("bitfusion.rows", self.rows, 1, 1024)
         require_int("bitfusion.cols", self.cols, 1, 1024)
 
-    def check(self, workload: Workload) -> None:
-        """Raise SpecError for formats that are no multiplications of dense integers of at most 16 bits."""
+    def check_mac(self, workload: Workload) -> None:
+        """Raise SpecError for formats of more than 16 bits."""
         fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
-        if fmt.operator != "multiply":
-            raise SpecError(f"{where}: operator", fmt.operator, "multiply on bitfusion")
-        if fmt.codec == "decomposed":
-            raise SpecError(
-                f"{where}: codec", fmt.codec, "dense on bitfusion", "--arch smartdeal runs decomposed weights"
-            )
         for field, bits in (("w_bits", fmt.w_bits), ("a_bits", fmt.a_bits)):
             if bits > WIDTHS[-1]:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {WIDTHS[-1]} bits")

@@ -51,6 +51,7 @@ class SmartDeal(Arch):
 
     name: ClassVar[str] = "smartdeal"
     title: ClassVar[str] = "decomposed weights, rebuild engines, bit-serial Booth multipliers, zero-row skipping"
+    codecs: ClassVar[tuple[str, ...]] = ("decomposed", "dense")
 
     slices: int
     lines: int
@@ -85,11 +86,9 @@ class SmartDeal(Arch):
         """Copies of ``ibuf``: one a line, two for an addition, in what can be built; the paper's banks serve all lines."""
         return max(2, self.lines) if self.clusters == 1 and self.depthwise == "grouped" else 1
 
-    def check(self, workload: Workload) -> None:
+    def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for formats that the engine has not: weights are 8 bits once rebuilt, activations at most 8."""
         fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
-        if fmt.operator != "multiply":
-            raise SpecError(f"{where}: operator", fmt.operator, "multiply on smartdeal")
         if fmt.w_bits != 8:
             raise SpecError(f"{where}: w_bits", fmt.w_bits, "8: coefficients have 4 bits, rebuilt weights 8")
         if fmt.a_bits > 8:

@@ -60,15 +60,9 @@ class Systolic(Arch):
         lanes = self.cols if self.dataflow == "is" else self.rows
         return max(2, lanes) if self.is_built else 1
 
-    def check(self, workload: Workload) -> None:
-        """Raise SpecError when the formats are wider than the cells or not multiplications."""
+    def check_mac(self, workload: Workload) -> None:
+        """Raise SpecError when the formats are wider than the cells."""
         fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
-        if fmt.operator != "multiply":
-            raise SpecError(f"{where}: operator", fmt.operator, "multiply on systolic")
-        if fmt.codec == "decomposed":
-            raise SpecError(
-                f"{where}: codec", fmt.codec, "dense on systolic", "--arch smartdeal runs decomposed weights"
-            )
         for field, bits, width in (("w_bits", fmt.w_bits, self.w_width), ("a_bits", fmt.a_bits, self.a_width)):
             if bits > width:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {width} bits", f"--set {field[0]}_width={bits}")
