@@ -9,9 +9,10 @@ from typing import Any
 from accel_rtl.fpga_results import FpgaRecord, find_clock
 from accel_rtl.parts import find_part
 from hwsim.core.arch import Arch
-from hwsim.core.datapath import LayerData, Workload
+from hwsim.core.datapath import Datapath, LayerData, Workload
 from hwsim.core.errors import HwsimError
 from hwsim.core.layer import Layer
+from hwsim.core.mapping import Mapping as MappedTo
 from hwsim.core.network import Network
 from hwsim.core.policy import LayerFormat, Policy
 from hwsim.core.program import LayerTrace
@@ -24,9 +25,12 @@ from hwsim.pipeline.provenance import Sources, write_provenance
 from hwsim.pipeline.tensors import check_finite, check_sizes, fit_inputs, prepare_tensors, stream_data
 from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
 from mappers.cache import MappingCache, open_cache
+from mappers.objective import Objective
 
 Progress = Callable[[str, int, int], None]
 """Called with a layer's name, its index and the number of layers."""
+FindMapping = Callable[[Datapath, Arch, Objective], MappedTo]
+"""How the mapping of a layer is found: by search (`mappers.search.find_mapping`) or by a cache in front of it."""
 
 
 def simulate(
@@ -107,11 +111,8 @@ def simulate_traced(
     progress: Progress | None = None,
 ) -> tuple[Report, tuple[LayerTrace, ...]]:
     """Do what `simulate` does and also return every layer's Program with the time of each instruction."""
-    network, tensors, policy = _resolve_network(network, batch, tensors, policy)
-    arch = _resolve_arch(arch, preset)
-    record = find_clock(arch, find_part(fpga).name) if fpga else None
-    if record is not None:
-        arch = replace(arch, clock_hz=record.fmax_hz)
+    network, tensors, policy = resolve_network(network, batch, tensors, policy)
+    arch, record = resolve_arch(arch, preset, fpga)
     prices = choose_prices(arch, energy_table)
     workloads = list_workloads(network, policy)
     for load in workloads.values():
@@ -195,35 +196,56 @@ class _Run:
         self.done[name] = replace(cost, name=name), LayerTrace(name, trace.program, trace.timeline, trace.cycles)
 
     def _simulate(self, load: Workload, data: LayerData | None) -> tuple[LayerCost, LayerTrace]:
-        datapath = self.arch.bind(load, data)
-        mapping = self.cache.find(datapath, self.arch, self.prices.make_objective(self.objective, datapath))
-        stats, trace = run_layer(datapath, self.arch, mapping)
-        energy, unknowns = self.prices.price_layer(stats)
+        cost, trace, unknowns = price_workload(load, data, self.prices, self.objective, self.cache.find)
         self.unknowns.update(unknowns)
-        layer, is_mac = load.layer, load.layer.kind == "mac"
-        inputs = sum(
-            shape[0] * shape[1] * shape[2] * shape[3] * bits
-            for shape, bits in zip(load.operand_shapes, load.operand_bits, strict=True)
-        )
-        cost = LayerCost(
-            name=layer.name,
-            op=layer.op,
-            w_bits=load.fmt.w_bits if is_mac else 0,
-            a_bits=load.fmt.a_bits if is_mac else load.operand_bits[0],
-            out_bits=load.out_bits,
-            weight_bits=datapath.weight_storage_bits() if is_mac else 0,
-            act_bits=inputs + layer.out_elements * load.out_bits,
-            stats=stats,
-            energy=energy,
-            mapping=mapping,
-            notes=datapath.notes(),
-        )
         return cost, trace
 
 
-def _resolve_network(
+def price_workload(
+    load: Workload, data: LayerData | None, prices: Prices, objective: str, find: FindMapping
+) -> tuple[LayerCost, LayerTrace, tuple[str, ...]]:
+    """Simulate one layer on the accelerator of ``prices``.
+
+    Returns
+    -------
+    LayerCost, LayerTrace, tuple of str
+        Its row, its Program with the time of every instruction, and what could not be priced.
+
+    Raises
+    ------
+    SpecError, Infeasible
+        Formats that the engine has not; no tiling fits the buffers.
+    """
+    arch = prices.arch
+    datapath = arch.bind(load, data)
+    mapping = find(datapath, arch, prices.make_objective(objective, datapath))
+    stats, trace = run_layer(datapath, arch, mapping)
+    energy, unknowns = prices.price_layer(stats)
+    layer, is_mac = load.layer, load.layer.kind == "mac"
+    inputs = sum(
+        shape[0] * shape[1] * shape[2] * shape[3] * bits
+        for shape, bits in zip(load.operand_shapes, load.operand_bits, strict=True)
+    )
+    cost = LayerCost(
+        name=layer.name,
+        op=layer.op,
+        w_bits=load.fmt.w_bits if is_mac else 0,
+        a_bits=load.fmt.a_bits if is_mac else load.operand_bits[0],
+        out_bits=load.out_bits,
+        weight_bits=datapath.weight_storage_bits() if is_mac else 0,
+        act_bits=inputs + layer.out_elements * load.out_bits,
+        stats=stats,
+        energy=energy,
+        mapping=mapping,
+        notes=datapath.notes(),
+    )
+    return cost, trace, unknowns
+
+
+def resolve_network(
     network: Network | str, batch: int, tensors: Tensors | None, policy: Policy | str | None
 ) -> tuple[Network, Tensors | None, Policy]:
+    """Return network, tensors and policy of what `simulate` was given."""
     model = None
     if isinstance(network, str):
         from hwsim.nets.load import load_network
@@ -246,12 +268,14 @@ def _resolve_network(
     return network, tensors, policy
 
 
-def _resolve_arch(arch: Arch | str, preset: str | None) -> Arch:
-    if isinstance(arch, Arch):
-        return arch
-    from hwsim.archs.registry import find_arch
+def resolve_arch(arch: Arch | str, preset: str | None, fpga: str | None) -> tuple[Arch, FpgaRecord | None]:
+    """Return the accelerator of what `simulate` was given, at the clock of the FPGA's record where one is named."""
+    if not isinstance(arch, Arch):
+        from hwsim.archs.registry import find_arch
 
-    return find_arch(arch, preset)
+        arch = find_arch(arch, preset)
+    record = find_clock(arch, find_part(fpga).name) if fpga else None
+    return (arch if record is None else replace(arch, clock_hz=record.fmax_hz)), record
 
 
 def _run_on_data(
