@@ -62,6 +62,11 @@ class FoldSequencer:
         return (2 * self.rows if self.stays else self.rows) + self.cols - 2
 
     @property
+    def least_cycles(self) -> int:
+        """Least cycles from the begin of a fold to that of the next."""
+        return self.count_cycles(1, False)
+
+    @property
     def layout(self) -> data.StructLayout:
         """Of a tile: each count less one."""
         return data.StructLayout(dict.fromkeys(("group_end", "col_end", "row_end", "stream_end"), self.count_bits))
@@ -142,7 +147,12 @@ class FoldSequencerUnit(wiring.Component):
         else:
             least = Mux(tile.stream_end > spec.rows - 1, tile.stream_end, spec.rows - 1)
             m.d.comb += fold_ends.eq(at_phase == Mux(last, final, least))
-        m.d.comb += self.done.eq(active & fold_ends & last)
+        if spec.skew:  # the end is seen a cycle ahead, so that what follows begins with a register
+            ended = Signal()
+            m.d.sync += ended.eq(active & last & (at_phase == tile.stream_end + (spec.skew - 1)))
+            m.d.comb += self.done.eq(ended)
+        else:
+            m.d.comb += self.done.eq(active & fold_ends & last)
         m.d.sync += [running.eq(active & ~self.done), phase.eq(Mux(fold_ends, 0, at_phase + 1))]
         m.d.sync += [counts[name].eq(at[name]) for name in counts]
         with m.If(active & fold_ends):

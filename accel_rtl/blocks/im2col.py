@@ -12,21 +12,31 @@ Rows that share an alignment unit break the linearity of addresses in y: the row
 
 Lane 0 walks by itself; each next lane takes the place that the lane before it had a cycle ago: of the operand that moves through
 the lanes unchanged, of the one that belongs to the lane plus one. Addresses are in elements, modulo the size of a bank.
+
+The hardware is `accel_rtl.blocks.im2col_unit`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
-from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Shape, signed, unsigned
+from amaranth.lib import data
 
 from hwsim.core.check import require_int
 
+if TYPE_CHECKING:
+    from accel_rtl.blocks.im2col_unit import Im2colUnit
+
 DIGITS = ("d0", "d1", "d2")
 PARTS = ("x", "y", "slot", "address")
+LAST = ("last0", "last1")
+JUMP_STEPS = 5
+"""Steps of a jump: lowest digit, middle digit, choice of what is added, sums, wrap of the slot."""
+_CUTS = ((), (5,), (2, 5), (1, 3, 5), (1, 2, 3, 5), (1, 2, 3, 4, 5))
+"""Behind which of the steps there are registers, by how many registers there are."""
 AXES = ("pixel", "kernel")
 LANE_CONTROL = data.StructLayout(
     {
@@ -58,8 +68,10 @@ class Im2col:
         The kernel is walked downwards and jumps between folds; it begins at a place that is given.
     step : int
         Places that lane 0's own operand jumps from fold to fold (that of the digits it is given; here for `compute`).
-    rewind : int
-        Places that a kernel walked downwards jumps between folds.
+    rise : int
+        Places from where a kernel walked downwards begins a fold to where it begins the next.
+    apart : int
+        Least cycles from the begin of a fold to that of the next one of the tile.
     count_bits, coordinate_bits, slot_bits, address_bits : int
         Widths of digits; of x and y, signed; of a slot in its unit, in elements; of an address, in elements.
     """
@@ -68,7 +80,8 @@ class Im2col:
     own: str = "pixel"
     down: bool = False
     step: int = 1
-    rewind: int = 1
+    rise: int = 1
+    apart: int = 1
     count_bits: int = 16
     coordinate_bits: int = 12
     slot_bits: int = 8
@@ -76,6 +89,7 @@ class Im2col:
 
     def __post_init__(self) -> None:
         require_int("im2col.lanes", self.lanes, 1, 256)
+        require_int("im2col.apart", self.apart, 1)
 
     @property
     def moving(self) -> str:
@@ -95,8 +109,15 @@ class Im2col:
 
     @property
     def place(self) -> data.StructLayout:
-        """A place: its digits, and what it adds."""
-        return data.StructLayout(dict.fromkeys(DIGITS, unsigned(self.count_bits)) | self.shapes)
+        """A place: its digits, what it adds, whether its lower digits are the last ones of the way."""
+        return data.StructLayout(
+            dict.fromkeys(DIGITS, unsigned(self.count_bits)) | self.shapes | dict.fromkeys(LAST, 1)
+        )
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Steps of a jump with registers behind them."""
+        return _CUTS[min(self.apart - 1, JUMP_STEPS)]
 
     @property
     def layout(self) -> data.StructLayout:
@@ -192,154 +213,10 @@ class Im2col:
 
     def create(self) -> Im2colUnit:
         """Return the hardware."""
+        from accel_rtl.blocks.im2col_unit import Im2colUnit
+
         return Im2colUnit(self)
 
 
 def _split(place: int, radix0: int, radix1: int) -> tuple[int, int, int]:
     return place % radix0, place // radix0 % radix1, place // radix0 // radix1
-
-
-class Im2colUnit(wiring.Component):
-    """All lanes.
-
-    Latency: the address of an element is there two cycles after its ``control`` (registered), in lane i another i cycles later;
-    throughput: one a lane and cycle. Reset: nothing valid. There is no stall.
-
-    Members
-    -------
-    tile : In
-        `Im2col.layout`; as the first element's control comes and until lane ``lanes - 1`` has taken its last one.
-    late : In
-        The same a cycle later.
-    control : In
-        ``LANE_CONTROL``, lane 0's.
-    address : Out [lanes]
-        In elements.
-    inside : Out [lanes]
-        The element is stored: neither padding nor behind the end of pixels or channels.
-    flags : Out [lanes]
-        The element's control.
-    """
-
-    def __init__(self, spec: Im2col) -> None:
-        self.spec = spec
-        super().__init__(
-            {
-                "tile": In(spec.layout), "late": In(spec.layout), "control": In(LANE_CONTROL),
-                "address": Out(spec.address_bits).array(spec.lanes), "inside": Out(1).array(spec.lanes),
-                "flags": Out(LANE_CONTROL).array(spec.lanes),
-            }
-        )  # fmt: skip
-
-    def elaborate(self, platform: object) -> Module:
-        """Build the walks and what combines them."""
-        m, spec = Module(), self.spec
-        control, own, moving = self.control, None, None
-        for i in range(spec.lanes):
-            own_place, moving_place = (Signal(spec.place, name=f"{name}_{i}") for name in ("own", "moving"))
-            if own is None or moving is None:
-                self._walk_first(m, own_place, moving_place)
-            else:
-                m.d.sync += moving_place.eq(moving)
-                with m.If(control.begin):
-                    self._move_unit(m, f"own_{i}", spec.own, own, own_place, down=False)
-            seen = Signal(LANE_CONTROL, name=f"seen_{i}")
-            m.d.sync += seen.eq(control)
-            self._combine(m, i, seen, own_place, moving_place)
-            control, own, moving = seen, own_place, moving_place
-        return m
-
-    def _walk_first(self, m: Module, own: data.View, moving: data.View) -> None:
-        """Build lane 0: resets, jumps, unit moves."""
-        spec, control = self.spec, self.control
-        base, at = Signal(spec.address_bits), Signal(spec.address_bits)
-        with m.Switch(control.group):
-            with m.Case(RESET):
-                m.d.comb += at.eq(0)
-            with m.Case(JUMP):
-                m.d.comb += at.eq(base + self.tile.group)
-            with m.Default():
-                m.d.comb += at.eq(base)
-        with m.If(control.begin):
-            m.d.sync += base.eq(at)
-            with m.Switch(control.fixed):
-                with m.Case(RESET):
-                    self._reset(m, spec.own, own, at)
-                with m.Case(JUMP):
-                    self._jump(m, "own_jump", spec.own, own)
-            with m.If(control.moving):
-                if spec.down:
-                    self._jump(m, "moving_jump", spec.moving, moving)
-            with m.Else():
-                self._reset(m, spec.moving, moving, at)
-        with m.Elif(control.valid):
-            self._move_unit(m, "moving_unit", spec.moving, moving, moving, down=spec.down)
-
-    def _reset(self, m: Module, axis: str, place: data.View, base: Value) -> None:
-        begins = axis == "kernel" and self.spec.down
-        for name in (*DIGITS, *PARTS):
-            field = f"{axis}_begin_{name}"
-            value = self.tile[field] if (begins or axis == "pixel") and field in self.spec.layout.members else 0
-            m.d.sync += place[name].eq(value + base if name == "address" and axis == "kernel" else value)
-
-    def _move_unit(self, m: Module, name: str, axis: str, source: data.View, place: data.View, down: bool) -> None:
-        """Move to the next place, or the one before."""
-        tile = self.tile
-        ends = [tile[f"{axis}_end0"], tile[f"{axis}_end1"]]
-        wraps = [Signal(name=f"{name}_wrap{i}") for i in range(2)]
-        for i in range(2):
-            m.d.comb += wraps[i].eq(source[f"d{i}"] == (0 if down else ends[i]))
-            carried = wraps[0] if i else 1
-            turned = Mux(wraps[i], ends[i] if down else 0, source[f"d{i}"] + (-1 if down else 1))
-            m.d.sync += place[f"d{i}"].eq(Mux(carried, turned, source[f"d{i}"]))
-        m.d.sync += place.d2.eq(Mux(wraps[0] & wraps[1], source.d2 + (-1 if down else 1), source.d2))
-        added = {}
-        for part in PARTS:
-            added[part] = Signal(self.spec.shapes[part], name=f"{name}_{part}")
-            field = [tile[f"{axis}_unit{n}_{part}"] if part in self.spec.list_unit_parts(n) else 0 for n in range(3)]
-            m.d.comb += added[part].eq(Mux(wraps[0], Mux(wraps[1], field[2], field[1]), field[0]))
-        self._add(m, source, place, added)
-
-    def _jump(self, m: Module, name: str, axis: str, place: data.View) -> None:
-        """Go on by the digits of a jump."""
-        tile = self.tile
-        carries: list[Signal] = []
-        for i in range(2):
-            total = Signal(self.spec.count_bits + 1, name=f"{name}_d{i}")
-            carry = Signal(name=f"{name}_carry{i}")
-            m.d.comb += total.eq(place[f"d{i}"] + tile[f"{axis}_jump_d{i}"] + (carries[0] if i else 0))
-            m.d.comb += carry.eq(total > tile[f"{axis}_end{i}"])
-            m.d.sync += place[f"d{i}"].eq(Mux(carry, total - tile[f"{axis}_end{i}"] - 1, total))
-            carries.append(carry)
-        m.d.sync += place.d2.eq(place.d2 + tile[f"{axis}_jump_d2"] + carries[1])
-        added = {}
-        for part in PARTS:
-            added[part] = Signal(self.spec.shapes[part], name=f"{name}_{part}")
-            with m.Switch(Cat(*carries)):
-                for case in range(4):
-                    with m.Case(case):
-                        m.d.comb += added[part].eq(tile[f"{axis}_jump{case}_{part}"])
-        self._add(m, place, place, added)
-
-    def _add(self, m: Module, source: data.View, place: data.View, added: dict[str, Signal]) -> None:
-        """Add a move; a slot behind the last one of its unit is one of the next unit."""
-        for part in ("x", "y"):
-            m.d.sync += place[part].eq(source[part] + added[part])
-        slot = source.slot + added["slot"]
-        beyond = slot >= self.tile.span
-        m.d.sync += place.slot.eq(Mux(beyond, slot - self.tile.span, slot))
-        m.d.sync += place.address.eq(source.address + added["address"] + Mux(beyond, self.tile.skip, 0))
-
-    def _combine(self, m: Module, i: int, seen: data.View, own: data.View, moving: data.View) -> None:
-        """Add kernel and pixel and compare with what is stored."""
-        late, places = self.late, {self.spec.own: own, self.spec.moving: moving}
-        x, y = own.x + moving.x, own.y + moving.y
-        skip = Mux(own.slot + moving.slot >= late.span, late.skip, 0)
-        known = [places[axis].d2 < late[f"{axis}_count"] for axis in AXES]
-        m.d.sync += [
-            self.address[i].eq(own.address + moving.address + skip),
-            self.inside[i].eq(
-                (x >= 0) & (x < late.in_cols) & (y >= 0) & (y < late.in_rows) & known[0] & known[1] & seen.valid
-            ),
-            self.flags[i].eq(seen),
-        ]

@@ -146,7 +146,7 @@ def describe_windows(datapath: SystolicDatapath, arch: Systolic, spec: Im2col, l
         down = spec.down and axis == "kernel"
         fields |= list_unit_moves(geometry, axis, down)
         if axis in spec.list_jumps():
-            fields |= list_jumps(geometry, axis, spec.rewind if down else spec.step)
+            fields |= list_jumps(geometry, axis, spec.rise if down else spec.step)
     if spec.down:
         digits = geometry.split("kernel", arch.rows - 1)
         begin = geometry.measure("kernel", digits)

@@ -85,19 +85,19 @@ class SystolicEngineUnit(wiring.Component):
         control = sequencer.control
         stream: Any = delay(m, control, FOLD_CONTROL, spec.rows, "stream") if spec.stays else control
         used = Mux(control.row_last, kept.rows_end, spec.rows - 1), Mux(control.col_last, kept.cols_end, spec.cols - 1)
-        elements = self._read_inputs(m, stream if spec.dataflow == "ws" else control, kept)
+        elements = self._read_inputs(m, stream if spec.dataflow == "ws" else control, kept, tile)
         line = self._read_weights(m, stream if spec.dataflow == "is" else control, control, kept)
         m.submodules.array = array = spec.array.create()
         getattr(self, f"_join_{spec.dataflow}")(m, array, elements, line, control, stream)
         self._write_results(m, array, control, kept, used)
         return m
 
-    def _read_inputs(self, m: Module, control: Any, tile: Any) -> list[tuple[Value, Any]]:
+    def _read_inputs(self, m: Module, control: Any, tile: Any, early: Any) -> list[tuple[Value, Any]]:
         """Build addresses and what picks elements out of beats; return element and control of each lane."""
         spec = self.spec
         m.submodules.im2col = lanes = spec.im2col.create()
         late = delay(m, tile.im2col, spec.im2col.layout, 1, "late")
-        m.d.comb += [lanes.tile.eq(tile.im2col), lanes.late.eq(late)]
+        m.d.comb += [lanes.early.eq(early.im2col), lanes.tile.eq(tile.im2col), lanes.late.eq(late)]
         lane = lanes.control
         group = Mux(control.tile_first, RESET, Mux(control.group_first, JUMP, HOLD))
         m.d.comb += [

@@ -27,9 +27,9 @@ from tests.rtl.systolic_bench import arch_of, draw_layer  # noqa: E402
 FLOWS = ("os", "ws", "is")
 
 
-def draw_case(rng: np.random.Generator, flow: str):
+def draw_case(rng: np.random.Generator, flow: str, most: int = 3):
     """Return engine, datapath, box and fields of a random tile; 16-bit elements in units of 64 bits."""
-    arch = arch_of(int(rng.integers(1, 4)), int(rng.integers(1, 4)), flow, "skewed", a=16)
+    arch = arch_of(int(rng.integers(1, most + 1)), int(rng.integers(1, most + 1)), flow, "skewed", a=16)
     layer = draw_layer(rng, 900)
     load = Workload(
         layer=layer, fmt=LayerFormat(w_bits=8, a_bits=16), out_bits=8, operand_bits=(16,),
@@ -111,9 +111,11 @@ def walk(spec: Im2col, flow: str, depth: int, pixels: int, groups: int, rows: in
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_hardware_walks_as_specified(flow):
-    rng = np.random.default_rng(6)
-    for _ in range(12):
-        arch, datapath, (lo, hi), spec = draw_case(rng, flow)
+    """Arrays of up to 7 rows: jumps in one cycle to jumps in all their steps."""
+    rng, cuts = np.random.default_rng(6), set()
+    for case in range(16):
+        arch, datapath, (lo, hi), spec = draw_case(rng, flow, 3 if case < 8 else 7)
+        cuts.add(spec.cuts)
         size = hi - lo
         fields = describe_windows(datapath, arch, spec, lo, hi)
         depth, pixels = int(size[C]) * datapath.window, int(size[N] * size[P] * size[Q])
@@ -121,8 +123,9 @@ def test_hardware_walks_as_specified(flow):
         unit = spec.create()
 
         async def bench(ctx, unit=unit, steps=steps, spec=spec, fields=fields):
-            ctx.set(unit.tile, fields)
-            ctx.set(unit.late, fields)
+            for name in ("early", "tile", "late"):
+                ctx.set(getattr(unit, name), fields)
+            await ctx.tick()
             for t in range(len(steps) + spec.lanes + 2):
                 control = steps[t][0] if t < len(steps) else {"valid": 0, "begin": 0}
                 ctx.set(unit.control, control)
@@ -138,6 +141,7 @@ def test_hardware_walks_as_specified(flow):
         sim.add_clock(1e-8)
         sim.add_testbench(bench)
         sim.run()
+    assert len(cuts) > 3
 
 
 def test_lanes_out_of_range_are_refused():
