@@ -133,19 +133,31 @@ def choose_tensor_bits(network: Network, policy: Policy) -> dict[str, int]:
 
     Tensors that no MAC layer reads get the policy's default ``a_bits``.
     """
-    bits: dict[str, int] = {}
+    wanted: dict[str | None, int] = {layer.name: policy.default.a_bits for layer in network.mac_layers}
+    wanted.update((name, fmt.a_bits) for name, fmt in policy.layers)
+    wanted[None] = policy.default.a_bits
+    return {name: max(wanted[reader] for reader in readers) for name, readers in find_readers(network).items()}
+
+
+def find_readers(network: Network) -> dict[str, frozenset[str | None]]:
+    """Return whose ``a_bits`` a tensor's bits are the widest of, for every tensor.
+
+    Names of MAC layers; None stands for the policy's default, which a tensor needs that an operator with a scale of its own
+    reads, or nobody.
+    """
+    found: dict[str, frozenset[str | None]] = {}
     for name in [*(layer.name for layer in reversed(network.layers)), *(spec.name for spec in network.inputs)]:
-        wanted = []
+        readers: set[str | None] = set()
         for user in network.consumers[name]:
             layer = network.layer(user)
             if layer.kind == "mac":
-                wanted.append(policy.of(user).a_bits)
+                readers.add(user)
             elif layer.op in PASS_THROUGH or layer.op == "concat":
-                wanted.append(bits[user])
+                readers |= found[user]
             else:
-                wanted.append(policy.default.a_bits)
-        bits[name] = max(wanted, default=policy.default.a_bits)
-    return bits
+                readers.add(None)
+        found[name] = frozenset(readers or (None,))
+    return found
 
 
 def _quantize_layer(
