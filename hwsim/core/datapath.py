@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwsim.core.bits import Bits, bits_to_integers, integers_to_bits
+from hwsim.core import storage
+from hwsim.core.bits import Bits
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.policy import LayerFormat
@@ -56,7 +57,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredWeights:
-    """Weights as an architecture of its own codec stores and uses them (not hashable, never stored).
+    """Weights in a codec, as they are stored and used (not hashable, never stored).
 
     Parameters
     ----------
@@ -66,11 +67,17 @@ class StoredWeights:
         Real value of one unit, per filter.
     codec : object
         The stored form, as the architecture's own datapath reads it.
+    bits : int
+        Bits of an integer.
+    grid : str
+        Which integers the stored form holds: ``all``; ``powers`` of two and zero; ``odd``; a ``table``'s.
     """
 
     integers: Array
     scale: Array
     codec: Any
+    bits: int = 8
+    grid: str = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +163,16 @@ class Datapath(ABC):
         """Return what the engine did, memory and ``obuf`` write-back left out (the shell counts those)."""
 
     def weight_tile_bits(self, boxes: Boxes) -> Int64:
-        """Return the stored bits of the weights of each tile, index and basis included; dense by default."""
-        size = boxes.size
-        count = size[:, 1] * size[:, 2] * size[:, 3] * self.layer.R * self.layer.S
-        return count * self.workload.fmt.w_bits if self.layer.kind == "mac" else np.zeros(len(boxes), np.int64)
+        """Return the stored bits of the weights of each tile, tables, index and basis included; see `hwsim.core.storage`."""
+        if self.layer.kind != "mac":
+            return np.zeros(len(boxes), np.int64)
+        size, fmt = boxes.size, self.workload.fmt
+        each = size[:, C] * self.layer.R * self.layer.S
+        if fmt.channel_bits:
+            total, lo, hi = storage.sum_filter_bits(self.layer, fmt), boxes.lo, boxes.hi
+            up, down = (total[side, hi[:, K]] - total[side, lo[:, K]] for side in (hi[:, G], lo[:, G]))
+            return np.asarray((up - down) * each)
+        return np.asarray(size[:, G] * size[:, K] * each * fmt.w_bits + storage.count_table_bits(fmt))
 
     def largest_weight_tile(self, tiles: Int64) -> Int64:
         """Return the stored bits of the largest weight tile of each candidate ``tiles[candidates, 6]``."""
@@ -170,10 +183,17 @@ class Datapath(ABC):
         if self.layer.kind != "mac":
             zero = np.zeros(len(tiles), np.int64)
             return zero, zero
-        lay, unit = self.layer, self.layer.R * self.layer.S * self.workload.fmt.w_bits
+        lay, fmt = self.layer, self.workload.fmt
+        if fmt.channel_bits:
+            bits = storage.sum_filter_bits(lay, fmt)
+            distinct, back = np.unique(tiles[:, [G, K, C]], axis=0, return_inverse=True)
+            sums = [storage.sum_block_tiles(lay, bits, tuple(tile), align) for tile in distinct.tolist()]
+            moved, first = np.array(sums, np.int64).T
+            return np.ascontiguousarray(moved[back]), np.ascontiguousarray(first[back])
+        unit, head = lay.R * lay.S * fmt.w_bits, storage.count_table_bits(fmt)
 
         def aligned(count: Int64) -> Int64:
-            return -(-count * unit // align) * align
+            return -(-(count * unit + head) // align) * align
 
         total = sum_over_tiles(lay.G, tiles[:, 1], lambda g: sum_over_tiles(lay.K, tiles[:, 2], lambda k: sum_over_tiles(
             lay.C, tiles[:, C], lambda c: aligned(g * k * c))))  # fmt: skip
@@ -181,7 +201,12 @@ class Datapath(ABC):
 
     def weight_storage_bits(self) -> int:
         """Return the stored bits of all weights of the layer."""
-        return self.layer.weights * self.workload.fmt.w_bits
+        fmt, layer = self.workload.fmt, self.layer
+        if layer.kind != "mac":
+            return 0
+        if fmt.channel_bits:
+            return sum(bits * filters for bits, filters in fmt.channel_bits) * layer.C * layer.R * layer.S
+        return layer.weights * fmt.w_bits + storage.count_table_bits(fmt)
 
     def psum_slots(self, size: Int64) -> Int64:
         """Return how many accumulators of ``obuf`` tiles of ``size[tiles, 6]`` take, unused ones of their words included.
@@ -202,37 +227,42 @@ class Datapath(ABC):
         """Return an upper bound of the bits that the weights take in memory, alignment of tiles included, however it is cut."""
         layer = self.layer
         tiles = layer.G * layer.K * layer.C if layer.kind == "mac" else 0
-        return self.weight_storage_bits() + tiles * align
+        return self.weight_storage_bits() + tiles * (align + storage.count_table_bits(self.workload.fmt))
 
     def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
         """Return the stored bits of one weight tile, as many as `weight_tile_bits` says.
 
-        Dense: the elements in the order g, k, c, r, s, least significant bit first; one-bit weights -1 and +1 as 0 and 1.
+        By default in the order g, k, c, r, s, as `hwsim.core.storage` says.
 
         Parameters
         ----------
         weight : ndarray
-            Stored integers of the layer, ``[G*K, C, R, S]``.
+            Integers of the layer that the engine multiplies by, ``[G*K, C, R, S]``; where channels differ in bits, filters in the
+            order in which they are stored.
         lo, hi : ndarray int64 [6]
             The tile's box along ``TILE_DIMS``.
         """
-        layer, bits = self.layer, self.workload.fmt.w_bits
+        layer, fmt = self.layer, self.workload.fmt
+        return storage.pack_tile(layer.name, fmt, weight, self.cut_weights(weight, lo, hi), self._list_bits(lo, hi))
+
+    def cut_weights(self, weight: Array, lo: Int64, hi: Int64) -> Int64:
+        """Return a tile of the weights ``[G*K, C, R, S]``, int64 [filters, elements]."""
+        layer = self.layer
         blocks = np.asarray(weight).reshape(layer.G, layer.K, layer.C, layer.R, layer.S)
         tile = blocks[lo[G] : hi[G], lo[K] : hi[K], lo[C] : hi[C]].astype(np.int64)
-        if bits == 1 and tile.min() == -1 and tile.all():
-            tile = (tile + 1) >> 1
-        low, high = int(tile.min()), int(tile.max())
-        if low < (-(1 << (bits - 1)) if bits > 1 else 0) or high >= 1 << (bits if low >= 0 else bits - 1):
-            raise ValueError(f"layer {layer.name}: weights from {low} to {high} do not fit {bits} bits")
-        return integers_to_bits(tile, bits).ravel()
+        return tile.reshape(int((hi[G] - lo[G]) * (hi[K] - lo[K])), -1)
 
     def unpack_weights(self, bits: Bits, lo: Int64, hi: Int64, signed: bool) -> Int64:
         """Return the integers that the engine multiplies by, from the bits of one weight tile: int64 ``[g, k, c, R, S]``."""
         size = hi - lo
-        values = bits_to_integers(bits.reshape(-1, self.workload.fmt.w_bits), signed)
-        if signed and self.workload.fmt.w_bits == 1:
-            values = 2 * (values & 1) - 1
+        values = storage.unpack_tile(self.workload.fmt, bits, self._list_bits(lo, hi), signed)
+        if not values.size:  # pruned filters alone take no bits
+            values = np.zeros(int(size[G] * size[K] * size[C]) * self.layer.R * self.layer.S, np.int64)
         return values.reshape(size[G], size[K], size[C], self.layer.R, self.layer.S)
+
+    def _list_bits(self, lo: Int64, hi: Int64) -> Int64:
+        """Return the bits of each filter of a tile, int64 [filters]."""
+        return storage.list_filter_bits(self.layer, self.workload.fmt)[lo[G] : hi[G], lo[K] : hi[K]].ravel()
 
     def peak_macs_per_cycle(self) -> float:
         """Return the multiply-accumulates a cycle of the fully used engine at this layer's formats."""
