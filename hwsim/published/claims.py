@@ -1,0 +1,129 @@
+"""What was published, and what becomes of it here: the types of `hwsim reproduce`.
+
+A row holds one claim with up to four figures of one unit: what was published, what the field's own equations give when they are
+computed again, what the simulation gives, what the generated hardware gives. A figure that does not exist is None.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CERTAINTIES = ("verified", "unverified")
+"""``verified``: read in the source named. ``unverified``: from memory or from notes of others on it."""
+STATUSES = ("shown", "skipped", "out of reach")
+"""``skipped``: data that is not on this machine. ``out of reach``: it takes training, or what was never released."""
+SAME = 0.005
+"""Relative difference up to which a figure needs no reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One claim and its figures.
+
+    Parameters
+    ----------
+    claim : str
+        What is claimed, conditions included.
+    source : str
+        Paper, table, file.
+    certainty : str
+        One of ``CERTAINTIES``: of the claim as quoted here.
+    unit : str
+        Of all figures: ``cycles``, ``ms``, ``mJ``, ``x``, ``%`` ...
+    claimed, claimed_least : float or None
+        The published figure; with ``claimed_least`` the end of a range that begins there.
+    equations, simulated, rtl : float or None
+        Recomputed, from the cycle simulation, from the generated hardware.
+    why : str
+        The reason for the difference, or what else a reader has to know.
+    status : str
+        One of ``STATUSES``.
+    """
+
+    claim: str
+    source: str
+    certainty: str = "verified"
+    unit: str = ""
+    claimed: float | None = None
+    claimed_least: float | None = None
+    equations: float | None = None
+    simulated: float | None = None
+    rtl: float | None = None
+    why: str = ""
+    status: str = "shown"
+
+    def __post_init__(self) -> None:
+        if self.certainty not in CERTAINTIES:
+            raise ValueError(f"{self.claim}: certainty {self.certainty!r} is none of {CERTAINTIES}")
+        if self.status not in STATUSES:
+            raise ValueError(f"{self.claim}: status {self.status!r} is none of {STATUSES}")
+        if self.status != "shown" and not self.why:
+            raise ValueError(f"{self.claim}: {self.status} without a reason")
+        if self.claimed_least is not None and self.claimed is None:
+            raise ValueError(f"{self.claim}: a range without an end")
+
+    @property
+    def found(self) -> float | None:
+        """What is held against the claim: the simulation's figure, else the equations', else the hardware's."""
+        return next((x for x in (self.simulated, self.equations, self.rtl) if x is not None), None)
+
+    @property
+    def difference(self) -> float | None:
+        """Relative difference to the claim (0.1 is 10 % above), 0 inside a range; None where there is nothing to compare."""
+        if self.found is None or not self.claimed:
+            return None
+        least = self.claimed if self.claimed_least is None else self.claimed_least
+        if self.found < least:
+            return self.found / least - 1
+        return max(0.0, self.found / self.claimed - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A system of the literature whose hardware side is shown.
+
+    Parameters
+    ----------
+    name, title : str
+        What the command calls it; what it is.
+    source : str
+        Paper and repository.
+    reproduce : callable
+        Returns its rows.
+    archs : tuple of str
+        Architectures that stand for its machine; rows on generated hardware are added for those that have any.
+    order : int
+        Place in the list of all.
+    """
+
+    name: str
+    title: str
+    source: str
+    reproduce: Callable[[], tuple[Row, ...]] = field(repr=False)
+    archs: tuple[str, ...] = ()
+    order: int = 100
+
+
+def find_reference(*parts: str) -> Path | None:
+    """Return a file of others' data, or None where it is absent.
+
+    It lies in ``$HWSIM_REFERENCE``, else in ``shared/reference`` beside the checkout; it is never shipped.
+    """
+    root = os.environ.get("HWSIM_REFERENCE")
+    folder = Path(root) if root else Path(__file__).resolve().parents[3] / "shared" / "reference"
+    path = folder.joinpath(*parts)
+    return path if path.exists() else None
+
+
+def skip_row(claim: str, source: str, *parts: str) -> Row:
+    """Return the row of a claim whose data is absent."""
+    why = f"needs {'/'.join(parts)} under the folder that HWSIM_REFERENCE names"
+    return Row(claim=claim, source=source, why=why, status="skipped")
+
+
+def leave_out(claim: str, source: str, why: str, certainty: str = "verified") -> Row:
+    """Return the row of a claim that cannot be shown."""
+    return Row(claim=claim, source=source, certainty=certainty, why=why, status="out of reach")

@@ -1,0 +1,176 @@
+"""BitFusion: fusion units of 2-bit bricks against Eyeriss."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from hwsim.published.bitfusion import BATCH, OUT_BITS, Shape, count_layer
+from hwsim.published.bitfusion_networks import ENERGY_GAINS, EYERISS_CYCLES, MACHINES, NETWORKS
+from hwsim.published.claims import Row, System, find_reference, leave_out, skip_row
+from hwsim.published.systems._run import find_geomean, price_layer
+
+if TYPE_CHECKING:
+    from hwsim.core.layer import Layer
+    from hwsim.core.stats import LayerCost
+
+PAPER = "Bit Fusion, ISCA 2018, arXiv 1712.01507"
+SWEEP = "hsharma35/bitfusion (no licence), results of its sweep"
+TABLE = ("tables", "bitfusion_16x32_192.csv")
+SIZE = "16x32@192"
+TOTALS = {
+    "16x32@192": (37_666_491, 1_317_523, 3_293_704, 410_352, 2_822_491, 49_079_982, 394_583, 337_175),
+    "16x32@4096": (28_489_980, 780_548, 1_771_847, 225_419, 1_032_402, 39_539_122, 131_079, 103_063),
+    "16x64@4096": (15_358_775, 391_448, 886_404, 121_226, 516_932, 19_770_278, 65_612, 52_053),
+    "16x128@4096": (7_680_678, 295_262, 445_254, 136_741, 292_340, 9_900_698, 32_872, 26_545),
+    "16x256@4096": (5_302_970, 308_908, 350_159, 169_541, 247_976, 7_196_506, 17_472, 14_697),
+}
+"""Cycles by network, in the order of `NETWORKS`, batch 16."""
+WBUF_READ_PJ = 0.021
+"""A bit read from WBUF in the authors' own energy: CACTI, seeds of the sweep."""
+
+
+class Sums(NamedTuple):
+    """A network, ours: cycles, of these compute, DRAM bits, energy in nJ, what of it WBUF takes, bits read from WBUF."""
+
+    cycles: int
+    compute: int
+    dram_bits: int
+    energy_nj: float
+    wbuf_nj: float
+    wbuf_bits: int
+
+
+def make_layer(shape: Shape) -> Layer:
+    """Return the layer of a shape: padding is part of the input, as in the equations."""
+    from hwsim.core.layer import Layer
+
+    size = (shape.out - 1) * shape.stride + shape.kernel
+    return Layer(
+        name="layer", op="conv", inputs=("x",), N=BATCH, K=shape.out_channels, C=shape.in_channels, P=shape.out, Q=shape.out,
+        R=shape.kernel, S=shape.kernel, H=size, W=size, stride=(shape.stride, shape.stride),
+    )  # fmt: skip
+
+
+@cache
+def simulate_network(name: str, wide: bool = True) -> Sums:
+    """Return a network's sums on `bitfusion` E; ``wide``: outputs of 32 bits, else of the next layer's."""
+    costs: list[LayerCost] = [
+        price_layer(make_layer(s), "bitfusion-E", s.w_bits, s.a_bits, OUT_BITS if wide else s.a_bits)
+        for s in NETWORKS[name].values()
+    ]
+    return Sums(
+        cycles=sum(x.cycles for x in costs),
+        compute=sum(x.stats.compute_cycles for x in costs),
+        dram_bits=sum(x.stats.moved_bits("dram", side) for x in costs for side in ("read", "write")),
+        energy_nj=sum(x.energy_pj for x in costs) / 1e3,
+        wbuf_nj=sum(x.energy_by_component()["wbuf"] for x in costs) / 1e3,
+        wbuf_bits=sum(x.stats.moved_bits("wbuf", "read") for x in costs),
+    )
+
+
+def compare_rows() -> Row:
+    """Return how many rows of the sweep the equations give."""
+    claim = "released sweep, 16 x 32 units at 192 bits a cycle: layers whose cycles, stalls, DRAM reads and writes are all equal"
+    path = find_reference(*TABLE)
+    if path is None:
+        return skip_row(claim, SWEEP, *TABLE)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    equal = 0
+    for row in rows:
+        found = count_layer(NETWORKS[row["network"]][row["layer"]], MACHINES[SIZE], int(row["batch"]))
+        wanted = [int(row[key]) for key in ("cycles", "stall_cycles", "dram_read_bits", "dram_write_bits")]
+        equal += wanted == [found.cycles, found.stall_cycles, found.dram_read_bits, found.dram_write_bits]
+    return Row(
+        claim=claim, source=SWEEP, unit="layers", claimed=len(rows), equations=equal,
+        why="the simulation is held against the sums by network below",
+    )  # fmt: skip
+
+
+def compare_networks() -> list[Row]:
+    """Return cycles by network."""
+    rows = []
+    for name, total in zip(NETWORKS, TOTALS[SIZE], strict=True):
+        counts = [count_layer(shape, MACHINES[SIZE]) for shape in NETWORKS[name].values()]
+        ours = simulate_network(name)
+        written = sum(x.dram_write_bits for x in counts)
+        theirs = written + sum(x.dram_read_bits for x in counts)
+        compute = sum(x.cycles - x.stall_cycles for x in counts)
+        why = (
+            f"DRAM {ours.dram_bits / 1e6:,.0f} Mbit against {theirs / 1e6:,.0f}: the equations read as many outputs as they write, "
+            f"{written / 1e6:,.0f} Mbit, before the first partial sum too"
+            + (f"; compute {ours.compute:,} cycles against {compute:,}: ragged tiles count whole" if compute != ours.compute else "")
+        )
+        rows.append(
+            Row(
+                claim=f"{name}, batch {BATCH}, 16 x 32 units at 192 bits a cycle", source=SWEEP, unit="cycles", claimed=total,
+                equations=sum(x.cycles for x in counts), simulated=ours.cycles, why=why,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def compare_sizes() -> Row:
+    """Return the totals of the other sizes of the sweep."""
+    equal = sum(
+        sum(count_layer(shape, MACHINES[size]).cycles for shape in NETWORKS[name].values()) == total
+        for size, totals in TOTALS.items()
+        for name, total in zip(NETWORKS, totals, strict=True)
+    )
+    return Row(
+        claim="the sweep's five sizes x eight networks: sums of cycles that are equal", source=SWEEP, unit="sums", claimed=40,
+        equations=equal,
+    )  # fmt: skip
+
+
+def compare_gains() -> list[Row]:
+    """Return the headline: speed and energy against Eyeriss."""
+    wide, narrow = ({name: simulate_network(name, kind) for name in NETWORKS} for kind in (True, False))
+    speed = [find_geomean(EYERISS_CYCLES[n] / found[n].cycles for n in NETWORKS) for found in (wide, narrow)]
+    theirs = {
+        name: sum(count_layer(shape, MACHINES[SIZE]).energy_nj for shape in NETWORKS[name].values())
+        for name in NETWORKS
+    }
+    energy = find_geomean(ENERGY_GAINS[n] * theirs[n] / wide[n].energy_nj for n in NETWORKS)
+    cheap = find_geomean(
+        ENERGY_GAINS[n] * theirs[n] / (x.energy_nj - x.wbuf_nj + x.wbuf_bits * WBUF_READ_PJ / 1e3)
+        for n, x in wide.items()
+    )
+    baseline = "Eyeriss as the repository's own results have it"
+    return [
+        Row(
+            claim="speed against Eyeriss, geometric mean of eight networks", source=f"{PAPER}, abstract; {SWEEP}", unit="x",
+            claimed=3.9, equations=find_geomean(EYERISS_CYCLES[n] / t for n, t in zip(NETWORKS, TOTALS[SIZE], strict=True)),
+            simulated=speed[0],
+            why=f"{baseline}; fewer cycles by network as above; with outputs at the next layer's bits instead of 32 it is "
+            f"{speed[1]:.2f}x",
+        ),
+        Row(
+            claim="energy against Eyeriss, geometric mean of eight networks", source=f"{PAPER}, abstract; {SWEEP}", unit="x",
+            claimed=5.1, equations=find_geomean(ENERGY_GAINS.values()), simulated=energy,
+            why=f"{baseline}, times the equations' energy over ours; WBUF is priced here as the memory it is, not at their "
+            f"{WBUF_READ_PJ} pJ a bit: at their price it is {cheap:.2f}x",
+        ),
+    ]  # fmt: skip
+
+
+def reproduce() -> tuple[Row, ...]:
+    """Return BitFusion's rows."""
+    return (
+        compare_rows(),
+        *compare_networks(),
+        compare_sizes(),
+        *compare_gains(),
+        leave_out(
+            "against Stripes and GPUs (TitanX, TX2)", PAPER,
+            "no equations of Stripes are at hand, and GPU figures are measurements of others' hardware",
+        ),
+    )  # fmt: skip
+
+
+SYSTEM = System(
+    name="bitfusion", title="bit-level fusion: sixteen 2-bit bricks a unit", source=f"{PAPER}; hsharma35/bitfusion",
+    reproduce=reproduce, archs=("bitfusion",), order=2,
+)  # fmt: skip
