@@ -93,9 +93,13 @@ def check_codec(workload: Workload) -> None:
     if fmt.operator == "shift" and codec != "power-of-two":
         raise SpecError(f"{where}: codec", fmt.codec, "power-of-two with the operator shift")
     if fmt.channel_bits and codec != "dense":
-        raise SpecError(f"{where}: channel_bits", fmt.channel_bits, f"one width for all channels with the codec {codec}")
+        raise SpecError(
+            f"{where}: channel_bits", fmt.channel_bits, f"one width for all channels with the codec {codec}"
+        )
     if fmt.scale == "shift" and (fmt.channel_bits or codec in ("codebook", "bit-planes")):
-        raise SpecError(f"{where}: scale", fmt.scale, "multiplier where weights are of a codebook, bit planes or mixed bits")
+        raise SpecError(
+            f"{where}: scale", fmt.scale, "multiplier where weights are of a codebook, bit planes or mixed bits"
+        )
 
 
 def list_filter_bits(layer: Layer, fmt: LayerFormat) -> Int64:

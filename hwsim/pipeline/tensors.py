@@ -12,7 +12,7 @@ from hwsim.core.arch import Arch
 from hwsim.core.datapath import LayerData, StoredWeights, Workload
 from hwsim.core.errors import HwsimError, InputError
 from hwsim.core.network import Network
-from hwsim.core.policy import Policy
+from hwsim.core.policy import LayerFormat, Policy
 from hwsim.core.tensors import Array, LayerTensors, Tensors
 
 Visit = Callable[[str, LayerData], None]
@@ -46,19 +46,22 @@ def prepare_tensors(
 ) -> Prepared:
     """Return quantized tensors for an architecture.
 
-    Weights go through the architecture's codec first; ranges of activations are measured on the float network with the weights
-    that come out of it; activations are quantized symmetrically with zero point 0. A network that is quantized already
-    keeps its activation formats.
+    Weights go through the architecture's own codec first, else that of their format (`hwsim.quant.encode`); ranges of activations
+    are measured on the float network with the weights that come out of it; activations are quantized symmetrically with zero
+    point 0. A network that is quantized already keeps its activation formats. Run by `hwsim.engine.functional.run_integer`.
     """
     from hwsim.engine.functional import measure_ranges
     from hwsim.engine.functional_float import real_weights
     from hwsim.quant.calibrate import quantize_network
+    from hwsim.quant.encode import encode_weights
 
     check_finite(network, tensors)
     real = {layer.name: np.asarray(real_weights(_tensors_of(tensors, layer.name))) for layer in network.mac_layers}
     stored: dict[str, StoredWeights] = {}
     for name, weight in real.items():
         found = arch.store_weights(workloads[name], weight)
+        if found is None:
+            found = encode_weights(workloads[name], weight)
         if found is not None:
             stored[name] = found
     if tensors.activations:
@@ -71,7 +74,7 @@ def prepare_tensors(
         layers[name] = replace(tensors.layers[name], weight=_to_real(found))
     float_tensors = replace(tensors, layers=layers)
     ranges = measure_ranges(network, float_tensors, dict(image))
-    quantized = quantize_network(network, float_tensors, policy, ranges)
+    quantized = quantize_network(network, float_tensors, _name_scales(arch, policy), ranges)
     layers = dict(quantized.layers)
     for name, found in stored.items():
         layers[name] = _replace_weights(layers[name], found)
@@ -148,6 +151,18 @@ def check_finite(network: Network, tensors: Tensors) -> None:
         raise InputError("weights", problems)
 
 
+def _name_scales(arch: Arch, policy: Policy) -> Policy:
+    """Return the policy with the kind of requantization that ``native`` stands for on an architecture."""
+    kind = arch.scales[0]
+    if kind == "multiplier":  # which is what quantization does where nothing else is said
+        return policy
+
+    def name(fmt: LayerFormat) -> LayerFormat:
+        return replace(fmt, scale=kind) if fmt.scale == "native" else fmt
+
+    return Policy(default=name(policy.default), layers=tuple((layer, name(fmt)) for layer, fmt in policy.layers))
+
+
 def _tensors_of(tensors: Tensors, name: str) -> LayerTensors:
     return tensors.layers[name]
 
@@ -161,9 +176,10 @@ def _replace_weights(old: LayerTensors, found: StoredWeights) -> LayerTensors:
     """Return the layer's tensors with the codec's integers; the bias follows the new scale.
 
     A filter of zeros keeps its old scale, which is as good as any and suits its bias. A filter whose bias is beyond 2**30
-    at its scale (weights all but zero) is stored at a coarser one, its integers rounded to it.
+    at its scale (weights all but zero) is stored at a coarser one, its integers rounded to what the codec holds.
     """
     from hwsim.quant.calibrate import LARGEST_BIAS
+    from hwsim.quant.encode import fit_to_grid
 
     scale, integers = np.asarray(found.scale, np.float64).ravel(), found.integers
     bias = None if old.bias is None else np.asarray(old.bias, np.float64)
@@ -172,10 +188,11 @@ def _replace_weights(old: LayerTensors, found: StoredWeights) -> LayerTensors:
         used = np.any(integers.reshape(len(scale), -1), axis=1) | (before <= 0)
         scale = np.where(used, scale, before)
         floor = np.abs(bias) * before / LARGEST_BIAS
-        if (floor > scale).any():
-            ratio = (scale / np.maximum(scale, floor)).reshape(-1, 1, 1, 1)
-            integers = np.rint(np.asarray(integers, np.float64) * ratio).astype(integers.dtype)
-        scale = np.maximum(scale, floor)
+        if (floor > scale).any() and found.grid != "table":
+            ratio = scale / np.maximum(scale, floor)
+            if found.grid == "powers":
+                ratio = np.exp2(np.floor(np.log2(ratio)))
+            integers, scale = fit_to_grid(found, ratio), scale / ratio
         bias = np.clip(np.rint(bias * (before / scale)), -LARGEST_BIAS, LARGEST_BIAS)
     whole = None if bias is None else bias.astype(np.int32)
-    return replace(old, weight=integers, w_scale=scale.astype(np.float32), w_zero=None, w_bits=8, bias=whole)
+    return replace(old, weight=integers, w_scale=scale.astype(np.float32), w_zero=None, w_bits=found.bits, bias=whole)

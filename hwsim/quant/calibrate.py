@@ -12,6 +12,8 @@ The scheme
   whose ``a_bits`` are fewer reads it requantized (its format stands under the layer's name with ``:in`` appended).
   What no MAC layer reads has the policy's default ``a_bits``.
 - A fused activation that does more than clamp gets the format of its argument too (the layer's name with ``:pre`` appended).
+- Layers whose policy requantizes by shifts (``scale="shift"``): their weights' scales, and those of the tensors that they read and
+  write, are rounded up to powers of two.
 - Biases: int32 at weight scale x input scale; a channel whose bias would pass ``2**30`` gets a larger weight scale.
 """
 
@@ -93,13 +95,16 @@ def quantize_network(
     policy.check(network)
     bits = choose_tensor_bits(network, policy)
 
+    shifted = _find_shifted(network, policy)
+
     def choose(name: str, width: int) -> ActQuant:
         if name not in ranges:
             raise HwsimError(f"the tensor {name} has no measured range")
         low, high = ranges[name]
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError(f"tensor {name}", [f"its range {low}..{high} is not finite"])
-        return choose_activation_quant(low, high, width, activation_scheme, unsigned_relu, power_of_two)
+        rounded = power_of_two or name.removesuffix(PRE) in shifted
+        return choose_activation_quant(low, high, width, activation_scheme, unsigned_relu, rounded)
 
     quants = {spec.name: choose(spec.name, bits[spec.name]) for spec in network.inputs}
     layers: dict[str, LayerTensors] = {}
@@ -122,7 +127,8 @@ def quantize_network(
             if chosen.a_bits < quants[layer.inputs[0]].bits:
                 quants[layer.name + INPUT] = choose(layer.inputs[0], chosen.a_bits)
         read = quants.get(layer.name + INPUT, quants[layer.inputs[0]])
-        layers[layer.name] = _quantize_layer(layer, float_tensors, read, width, per_channel, power_of_two, clipping)
+        rounded = power_of_two or (layer.kind == "mac" and policy.of(layer.name).scale == "shift")
+        layers[layer.name] = _quantize_layer(layer, float_tensors, read, width, per_channel, rounded, clipping)
     origin = float_tensors.origin
     note = f"{origin.description}; quantized post-training to {policy.short}, {activation_scheme} activations"
     return Tensors(layers=layers, activations=quants, origin=replace(origin, description=note))
@@ -157,6 +163,22 @@ def find_readers(network: Network) -> dict[str, frozenset[str | None]]:
             else:
                 readers.add(None)
         found[name] = frozenset(readers or (None,))
+    return found
+
+
+def _find_shifted(network: Network, policy: Policy) -> set[str]:
+    """Return the tensors that layers requantized by shifts read (the ones that own their format) and write."""
+    found: set[str] = set()
+    inputs = {spec.name for spec in network.inputs}
+    for layer in network.mac_layers:
+        if policy.of(layer.name).scale != "shift":
+            continue
+        found.add(layer.name)
+        source = layer.inputs[0]
+        while source not in inputs and network.layer(source).op in PASS_THROUGH:
+            found.add(source)
+            source = network.layer(source).inputs[0]
+        found.add(source)
     return found
 
 

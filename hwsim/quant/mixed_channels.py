@@ -56,6 +56,11 @@ class MixedWeights:
         order = np.argsort(-bits, kind="stable")
         return order[bits[order] > 0]
 
+    @property
+    def storage_order(self) -> npt.NDArray[np.intp]:
+        """All channels, the widest first, pruned ones last: the order in which a layer's filters are stored."""
+        return np.argsort(-np.array(self.channel_bits), kind="stable")
+
     def list_groups(self) -> tuple[tuple[int, int], ...]:
         """Return (bits, number of channels) of each group, the widest first; pruned channels are no group."""
         widths = sorted(set(self.channel_bits) - {0}, reverse=True)
@@ -131,6 +136,37 @@ def choose_channel_bits(
             return tuple(int(bits) for bits in widths[pick])
         left -= int(cost[best])
         pick[best] += 1
+
+
+def assign_channel_bits(weight: Array, pairs: Sequence[tuple[int, int]], clipping: str = "max") -> tuple[int, ...]:
+    """Return a width for each channel, where only the number of channels of each width is given.
+
+    Widths are given out from the widest down: each to the channels whose squared error grows most at the next narrower one.
+
+    Parameters
+    ----------
+    weight : ndarray
+        ``[channels, ...]``, finite floats.
+    pairs : sequence of (int, int)
+        Bits and number of channels, the widest first.
+
+    Raises
+    ------
+    SpecError
+        The numbers do not add up to the channels.
+    """
+    values = check_weights(weight)
+    filters = sum(count for _, count in pairs)
+    if filters != len(values):
+        raise SpecError("channel_bits", f"{filters} filters", f"{len(values)}, those of the layer")
+    errors = [_measure_error(values, bits, clipping) for bits, _ in pairs]
+    widths, left = np.zeros(len(values), np.int64), np.arange(len(values))
+    for place, (bits, count) in enumerate(pairs):
+        after = errors[min(place + 1, len(pairs) - 1)]
+        order = np.argsort(-(after - errors[place])[left], kind="stable")
+        widths[left[order[:count]]] = bits
+        left = np.sort(left[order[count:]])
+    return tuple(int(bits) for bits in widths)
 
 
 def _measure_error(values: npt.NDArray[np.float32], bits: int, clipping: str) -> npt.NDArray[np.float64]:

@@ -79,6 +79,7 @@ def quantize_shift(
     zero: bool = True,
     rounding: str = "value",
     top: int | None = None,
+    span: int | None = None,
 ) -> ShiftWeights:
     """Round weights to powers of two.
 
@@ -97,6 +98,8 @@ def quantize_shift(
         (it lies at the square root of two times).
     top : int, optional
         Largest exponent; by default that of the largest magnitude. DeepShift has 0.
+    span : int, optional
+        Exponents below the top that are used, where a shifter has fewer than ``bits`` name.
 
     Raises
     ------
@@ -114,14 +117,15 @@ def quantize_shift(
         rows = exponent.reshape(len(values) if per_channel else 1, -1)
         used = np.where(magnitude.reshape(rows.shape) > 0, rows, -(1 << 14))
         tops = np.maximum(used.max(axis=1), -126).astype(np.int64)
-    largest = (1 << (bits - 1)) - 1 - int(zero)
+    every = (1 << (bits - 1)) - 1
+    largest = every - int(zero) if span is None else min(every - int(zero), span)
     code = np.maximum(spread(tops, values.ndim) - exponent, 0)
     gone = magnitude == 0
     if zero:
         smallest = np.ldexp(1.0, (spread(tops, values.ndim) - largest).astype(np.int32))
         gone = (magnitude == 0) | (magnitude < smallest * (0.5 if rounding == "value" else np.sqrt(0.5)))
     code = np.minimum(code, largest)
-    code = np.where(gone, largest + int(zero), code)
+    code = np.where(gone, every if zero else largest, code)
     sign = np.where(values < 0, -1, 1)
     if zero:
         sign = np.where(gone, 0, sign)

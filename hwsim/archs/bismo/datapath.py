@@ -20,9 +20,12 @@ filter's word is zero but at its group's place. Groups too large for that, image
 several images is several products.
 
 The feeder of pixels gathers the windows' elements from ``ibuf`` and turns them into planes; that of filters only widens the
-planes, which are stored without padding (`pack_weights`). Both write a word a cycle into the operand memories: what a pass takes,
-and how a product larger than the memories is cut, stands in `hwsim.archs.bismo.kernel_passes`. A result goes to ``obuf`` when its
-last step is done; further slices of the reduction (passes, tiles along C) add to it there.
+planes, which are stored without padding (`pack_weights`). Dense weights lie in the order in which words are fed, plane behind plane
+for each word. Nested ones (codec ``bit-planes``) lie plane by plane for the whole tile, the sign's first, so that a policy of fewer
+bits moves the first planes alone; the feeder makes the plane of ones behind them that stands for the middle of what is left out
+(`hwsim.core.storage`): one more plane to step through, none to move. Both feeders write a word a cycle into the operand memories:
+what a pass takes, and how a product larger than the memories is cut, stands in `hwsim.archs.bismo.kernel_passes`. A result goes
+to ``obuf`` when its last step is done; further slices of the reduction (passes, tiles along C) add to it there.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ import numpy as np
 
 from hwsim.archs.bismo.kernel_passes import COLUMN_FEEDS, CYCLES, ROW_FEEDS, SLICE_PASSES, STEPS, count_passes
 from hwsim.archs.bismo.spec import POPCOUNT_BITS
+from hwsim.core import storage
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
 from hwsim.core.datapath import DEPTH, Datapath, ExecTimes, Totals, Workload
@@ -75,6 +79,7 @@ class BismoDatapath(Datapath):
         layer = self.layer
         self.window = layer.R * layer.S
         self.batched = layer.P * layer.Q == 1
+        self.w_planes = storage.count_engine_bits(workload.fmt)
         pitch = 1 << (layer.C * self.window - 1).bit_length()
         self.set_groups = max(1, min(arch.word_bits // pitch, arch.cols // layer.K, layer.G))
 
@@ -94,7 +99,7 @@ class BismoDatapath(Datapath):
     def _count_products(self, rows: Int64, columns: Int64, slices: Int64) -> Int64:
         """Return the counts of products, int64 [5, products] (see the kernel)."""
         fmt, arch = self.workload.fmt, self.arch
-        array = np.array([arch.rows, arch.cols, fmt.a_bits, fmt.w_bits, arch.depth_words], np.int64)
+        array = np.array([arch.rows, arch.cols, fmt.a_bits, self.w_planes, arch.depth_words], np.int64)
         found = np.zeros((len(rows), 5), np.int64)
         count_passes(np.stack([rows, columns, slices], axis=1), array, found)
         return found.T
@@ -108,7 +113,8 @@ class BismoDatapath(Datapath):
         return Counts(*(one[back] for one in found))
 
     def _count_distinct(self, size: Int64) -> Counts:
-        w, a, arch = self.workload.fmt.w_bits, self.workload.fmt.a_bits, self.arch
+        fmt, arch, w = self.workload.fmt, self.arch, self.w_planes
+        a = fmt.a_bits
         repeats, rows, whole, rest_columns, slices = self._shape(size)
         total = Counts(*(np.zeros(len(size), np.int64) for _ in Counts._fields))
         for columns, times in (
@@ -125,7 +131,7 @@ class BismoDatapath(Datapath):
             total = Counts(*(old + many * new for old, new in zip(total, (
                 found[CYCLES],
                 found[STEPS],
-                columns * self._share(found[COLUMN_FEEDS], elements, slices) * w,
+                columns * self._share(found[COLUMN_FEEDS], elements, slices) * fmt.w_bits,
                 rows * groups * self._share(found[ROW_FEEDS], elements, slices) * a,
                 columns * found[COLUMN_FEEDS] * w,
                 rows * found[ROW_FEEDS] * a,
@@ -198,7 +204,10 @@ class BismoDatapath(Datapath):
         return np.asarray((word * arch.rows + row % arch.rows) * arch.cols + column % arch.cols, np.int64)
 
     def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
-        """Return the stored bits of one weight tile, as the feeder takes them: by set, block of filters, slice, plane, filter."""
+        """Return the stored bits of one weight tile, as the feeder takes them: by set, block of filters, slice, plane, filter.
+
+        Nested planes: the sign's plane of the tile first; in each by set, block of filters, slice, filter.
+        """
         bits = super().pack_weights(weight, lo, hi)
         return bits[self._order_planes(hi - lo)]
 
@@ -212,6 +221,9 @@ class BismoDatapath(Datapath):
         """Return which bit of the dense tile (filters, elements, bits) each stored bit is, int64 [bits]."""
         arch, w = self.arch, self.workload.fmt.w_bits
         elements, filters = int(size[C]) * self.window, int(size[G] * size[K])
+        nested = storage.find_codec(self.workload.fmt) == "bit-planes"
+        if nested:  # plane by plane already: one plane's order, w times
+            w = 1
         place = np.arange(filters * elements * w, dtype=np.int64).reshape(filters, elements, w)
         of_set = self.set_groups * int(size[K])
         pieces = []
@@ -220,7 +232,11 @@ class BismoDatapath(Datapath):
                 one = place[block : min(block + arch.cols, first + of_set, filters)]
                 words = range(0, elements, arch.word_bits)
                 pieces += [one[:, word : word + arch.word_bits].transpose(2, 0, 1).ravel() for word in words]
-        return np.concatenate(pieces)
+        order = np.concatenate(pieces)
+        if not nested:
+            return order
+        planes = np.arange(self.workload.fmt.w_bits, dtype=np.int64)[:, None] * order.size
+        return np.asarray((planes + order).ravel())
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
         """Return AND gates and popcount adders of useful bits, sums of units at work, accesses of memories and buffers.
@@ -230,7 +246,7 @@ class BismoDatapath(Datapath):
         fmt, arch = self.workload.fmt, self.arch
         psum, word = arch.shell.psum_bits, arch.word_bits
         sums = self._sum_counts(np.array([mapping.tile], np.int64))
-        products = self.layer.macs * fmt.w_bits * fmt.a_bits
+        products = self.layer.macs * self.w_planes * fmt.a_bits
         results, outputs = int(sums.results[0]), self.layer.out_elements
         units = self._count_unit_steps(mapping.tile)
         return (
@@ -253,9 +269,9 @@ class BismoDatapath(Datapath):
         words = 0
         for first in range(0, layer.C, tile[C]):
             words += -(-min(tile[C], layer.C - first) * self.window // self.arch.word_bits)
-        return layer.out_elements * words * fmt.w_bits * fmt.a_bits
+        return layer.out_elements * words * self.w_planes * fmt.a_bits
 
     def peak_macs_per_cycle(self) -> float:
         """Return the products a cycle of all units at these formats."""
         arch, fmt = self.arch, self.workload.fmt
-        return arch.rows * arch.cols * arch.word_bits / (fmt.w_bits * fmt.a_bits)
+        return arch.rows * arch.cols * arch.word_bits / (self.w_planes * fmt.a_bits)

@@ -39,6 +39,7 @@ class Bismo(Arch):
 
     name: ClassVar[str] = "bismo"
     title: ClassVar[str] = "bit-serial dot-product array: cycles grow with weight bits times activation bits"
+    codecs: ClassVar[tuple[str, ...]] = ("dense", "bit-planes")
 
     rows: int
     cols: int
