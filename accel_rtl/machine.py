@@ -53,6 +53,8 @@ class Machine:
         Beats of the store unit's staging buffer.
     issue_cycles : int
         As of the shell.
+    requantizer : str
+        ``mulshift`` or ``shift`` (`accel_rtl.blocks.requantize`): what the store and the vector unit scale results by.
     """
 
     beat_bits: int
@@ -64,6 +66,7 @@ class Machine:
     obuf_words: int
     stage_beats: int
     issue_cycles: int
+    requantizer: str = "mulshift"
 
     @classmethod
     def from_arch(cls, arch: Arch, columns: int, a_bits: int) -> Machine:
@@ -106,7 +109,7 @@ class Machine:
             beat_bits=beat, a_bits=a_bits, psum_bits=shell.psum_bits, columns=columns,
             wbuf_beats=shell.bank_bits("wbuf") // beat, ibuf_beats=shell.bank_bits("ibuf") // beat,
             obuf_words=shell.bank_bits("obuf") // (shell.psum_bits * columns), stage_beats=shell.staging_bits // beat,
-            issue_cycles=shell.issue_cycles,
+            issue_cycles=shell.issue_cycles, requantizer="shift" if arch.shifts_only else "mulshift",
         )  # fmt: skip
 
     @property

@@ -45,3 +45,5 @@ PARAMETER_FIELDS: tuple[tuple[str, int, bool], ...] = (
     ("shift", 6, False),
 )
 """Of one output channel; in this order from bit 0 of its 128."""
+SHIFT_FIELDS: tuple[tuple[str, int, bool], ...] = (("bias", 32, True), ("shift", 7, True))
+"""The same on a machine that only shifts; a negative shift goes to the left."""

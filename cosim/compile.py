@@ -114,7 +114,8 @@ def compile_layer(
         Something that the hardware has not: docs/rtl.md lists it.
     """
     from accel_rtl.accelerator import find_engine
-    from accel_rtl.shell.parameters import pack_parameters
+    from accel_rtl.shell.parameters import choose_fields, pack_parameters
+    from accel_rtl.shell.shifts import reduce_to_shifts
 
     engine = find_engine(arch)
     machine = engine.machine
@@ -127,7 +128,10 @@ def compile_layer(
         table = lower_table(datapath, mapping, ready)
         run, timeline = time_table(table, arch)
         seconds = time.process_time() - began
-    head = pack_header(datapath, parameters) + pack_parameters(datapath.layer, parameters)
+    layer, packed = datapath.layer, parameters
+    if machine.requantizer == "shift":
+        packed = reduce_to_shifts(layer.name, parameters)
+    head = pack_header(datapath, packed) + pack_parameters(layer, packed, choose_fields(machine.requantizer))
     stream = pack_stream(engine, datapath, arch, mapping, parameters, table)
     image = _pad(build_image(datapath, mapping, ready, table, weight, operands, fill), machine.beat_bits // 8, fill)
     wanted = execute_program(Program(instructions=table.tobytes()), datapath, arch, mapping, image, parameters)

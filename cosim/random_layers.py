@@ -89,6 +89,8 @@ def _compile(
 ) -> RandomLayer:
     content = str(rng.choice(CONTENTS))
     tensors, operands, load = draw_tensors(rng, layer, machine.a_bits, getattr(arch, "w_width", 8), content)
+    if arch.shifts_only:
+        tensors = round_scales(tensors)
     datapath, tensors = bind_layer(arch, load, tensors, operands[0])
     arch.check(load) if layer.kind == "mac" else None
     mapping = draw_mapping(rng, datapath, arch)
@@ -96,6 +98,20 @@ def _compile(
     job = compile_layer(datapath, arch, mapping, derive(layer, tensors), weight, operands)
     text = f"{describe_layer(layer)}, {load.fmt.codec} weights, {content}, tile {mapping.tile} {mapping.order}"
     return RandomLayer(seed=seed, number=number, text=text, job=job)
+
+
+def round_scales(tensors: Tensors) -> Tensors:
+    """Return tensors whose scales are the nearest powers of two: what a machine of shifters runs."""
+
+    def power(scale: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        return np.exp2(np.rint(np.log2(np.asarray(scale, np.float64)))).astype(np.float32)
+
+    layers = {
+        name: replace(held, w_scale=None if held.w_scale is None else power(held.w_scale))
+        for name, held in tensors.layers.items()
+    }
+    activations = {name: replace(quant, scale=float(power(quant.scale))) for name, quant in tensors.activations.items()}
+    return replace(tensors, layers=layers, activations=activations)
 
 
 def derive(layer: Layer, tensors: Tensors) -> LayerParameters:

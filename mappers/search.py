@@ -30,7 +30,6 @@ from hwsim.core.program import (
     SPILL,
     SPILL_PIPELINE_CYCLES,
     STORE_O,
-    STORE_PIPELINE_CYCLES,
     WRITE_LATENCY_CYCLES,
 )
 from hwsim.core.shell import BUFFERS
@@ -313,7 +312,7 @@ def _bound_scalars(datapath: Datapath, arch: Arch) -> Int64:
         port, latency, behind = min(port, whole), 0, 0
     split = int(memory.channels == "per-operand")
     head = (memory.alignment_bits, arch.shell.store_lanes, memory.bits_per_cycle, latency, arch.shell.issue_cycles)
-    pipelines = (STORE_PIPELINE_CYCLES, SPILL_PIPELINE_CYCLES)
+    pipelines = (arch.store_pipeline_cycles, SPILL_PIPELINE_CYCLES)
     return np.array((*head, split, int(dram), whole, behind, *pipelines, port), np.int64)
 
 

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from accel_rtl.blocks.scratchpad import NO_COLLISION
 from accel_rtl.instruction_word import WORD_BITS, WORD_BYTES
 from accel_rtl.machine import PARAMETER_CHANNELS
-from accel_rtl.program_image import PARAMETER_BITS, PARAMETER_FIELDS, PARAMETERS_OF_A_WORD
+from accel_rtl.program_image import PARAMETER_BITS, PARAMETER_FIELDS, PARAMETERS_OF_A_WORD, SHIFT_FIELDS
 from hwsim.core.check import require_int
 from hwsim.core.errors import SpecError
 
@@ -21,10 +21,21 @@ if TYPE_CHECKING:
     from hwsim.core.layer import Layer
     from hwsim.engine.execute_parameters import LayerParameters
 
-PARAMETER_LAYOUT = data.StructLayout(
-    {name: (signed if is_signed else unsigned)(width) for name, width, is_signed in PARAMETER_FIELDS}
-)
-"""What the requantizer takes of a channel."""
+Fields = tuple[tuple[str, int, bool], ...]
+
+
+def choose_fields(requantizer: str) -> Fields:
+    """Return the fields of a channel by `accel_rtl.machine.Machine.requantizer`."""
+    return SHIFT_FIELDS if requantizer == "shift" else PARAMETER_FIELDS
+
+
+def make_layout(fields: Fields) -> data.StructLayout:
+    """Return what the requantizer takes of a channel."""
+    return data.StructLayout({name: (signed if is_signed else unsigned)(width) for name, width, is_signed in fields})
+
+
+PARAMETER_LAYOUT = make_layout(PARAMETER_FIELDS)
+"""With a multiplier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +48,13 @@ class ParameterRam:
         A multiple of four.
     checked : bool
         Assert in simulation that no word is read and written in the same cycle.
+    fields : tuple
+        Of a channel: `choose_fields`.
     """
 
     channels: int = PARAMETER_CHANNELS
     checked: bool = False
+    fields: Fields = PARAMETER_FIELDS
 
     def __post_init__(self) -> None:
         require_int("parameter_ram.channels", self.channels, 2 * PARAMETERS_OF_A_WORD, 1 << 16)
@@ -59,11 +73,16 @@ class ParameterRam:
             for lane in range(PARAMETERS_OF_A_WORD):
                 bits = word >> lane * PARAMETER_BITS
                 fields = {}
-                for name, width, is_signed in PARAMETER_FIELDS:
+                for name, width, is_signed in self.fields:
                     value, bits = bits & ((1 << width) - 1), bits >> width
                     fields[name] = value - (1 << width) if is_signed and value >> width - 1 else value
                 found.append(fields)
         return found
+
+    @property
+    def layout(self) -> data.StructLayout:
+        """What the requantizer takes of a channel."""
+        return make_layout(self.fields)
 
     def create(self) -> ParameterRamComponent:
         """Return the component."""
@@ -79,7 +98,7 @@ class ParameterRamComponent(wiring.Component):
         A word of 512 bits and its place; readable from the next cycle on. Bits that no field claims are not kept.
     read_valid, channel : in
         Of which channel.
-    parameters : out, `PARAMETER_LAYOUT`
+    parameters : out, `ParameterRam.layout`
         Of the last channel read, from the cycle after it on.
 
     Latency: 1 cycle, a read and a write a cycle. Nothing stalls. Reset does not clear it. Never read and write a word in one
@@ -95,13 +114,13 @@ class ParameterRamComponent(wiring.Component):
                 "write_data": In(WORD_BITS),
                 "read_valid": In(1),
                 "channel": In(range(spec.channels)),
-                "parameters": Out(PARAMETER_LAYOUT),
+                "parameters": Out(spec.layout),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        size = PARAMETER_LAYOUT.size
+        size = self._spec.layout.size
         lanes = range(PARAMETERS_OF_A_WORD)
         lane_bits = (PARAMETERS_OF_A_WORD - 1).bit_length()
         m.submodules.words = words = memory.Memory(
@@ -128,7 +147,7 @@ class ParameterRamComponent(wiring.Component):
         return m
 
 
-def pack_parameters(layer: Layer, parameters: LayerParameters) -> bytes:
+def pack_parameters(layer: Layer, parameters: LayerParameters, fields: Fields = PARAMETER_FIELDS) -> bytes:
     """Return the parameter words of a layer's output channels as they lie in memory.
 
     Raises
@@ -137,7 +156,7 @@ def pack_parameters(layer: Layer, parameters: LayerParameters) -> bytes:
         What the store unit cannot compute: more channels than it holds, an activation that is more than a clamp, a scale by
         pixel, a value beyond its field.
     """
-    check_parameters(layer, parameters)
+    check_parameters(layer, parameters, fields)
     count, requant = layer.out_shape[1], parameters.requant
     columns = {
         "bias": [int(value) for value in parameters.bias],
@@ -147,7 +166,7 @@ def pack_parameters(layer: Layer, parameters: LayerParameters) -> bytes:
     lanes = []
     for channel in range(count):
         bits, at = 0, 0
-        for name, width, _ in PARAMETER_FIELDS:
+        for name, width, _ in fields:
             values = columns[name]
             bits |= (values[channel if len(values) > 1 else 0] & ((1 << width) - 1)) << at
             at += width
@@ -163,7 +182,7 @@ def find_limits(parameters: LayerParameters) -> tuple[int, int, int]:
     return requant.zero_point, narrowed[0], narrowed[1]
 
 
-def check_parameters(layer: Layer, parameters: LayerParameters) -> None:
+def check_parameters(layer: Layer, parameters: LayerParameters, fields: Fields = PARAMETER_FIELDS) -> None:
     """Raise SpecError for a requantization that the store unit cannot compute."""
     where, requant = f"layer {layer.name}", parameters.requant
     if layer.out_shape[1] > PARAMETER_CHANNELS:
@@ -175,10 +194,10 @@ def check_parameters(layer: Layer, parameters: LayerParameters) -> None:
             raise SpecError(
                 f"{where}: {name}", table.shape, "one a channel: average pooling whose count differs by pixel"
             )
-    for name, values in (("bias", parameters.bias), ("multiplier", requant.multiplier), ("shift", requant.shift)):
-        shape = PARAMETER_LAYOUT[name].shape
-        width = PARAMETER_LAYOUT[name].width - int(shape.signed)
-        low, high = (-(1 << width) if shape.signed else 0), (1 << width) - 1
+    columns = {"bias": parameters.bias, "multiplier": requant.multiplier, "shift": requant.shift}
+    for name, bits, is_signed in fields:
+        values, width = columns[name], bits - int(is_signed)
+        low, high = (-(1 << width) if is_signed else 0), (1 << width) - 1
         if values.size and not low <= int(values.min()) <= int(values.max()) <= high:
             worst = int(values.min()) if int(values.min()) < low else int(values.max())
             raise SpecError(f"{where}: {name}", worst, f"{low} to {high}")

@@ -17,7 +17,8 @@ from accel_rtl.blocks.write_dma import WriteDma
 from accel_rtl.instruction_word import WORD_BITS, describe_layout
 from accel_rtl.machine import ADDRESS_BITS, Machine
 from accel_rtl.program_image import HEADER_FIELDS
-from accel_rtl.shell.parameters import PARAMETER_LAYOUT, ParameterRam
+from accel_rtl.shell.parameters import ParameterRam, choose_fields
+from accel_rtl.shell.shifts import LEFT_BITS
 from accel_rtl.shell.store_descriptor import choose_walk, describe_spill, describe_store, store_layout
 from accel_rtl.shell.store_spill import SpillReader
 from accel_rtl.shell.store_stage import ELEMENT_BITS, StoreStage
@@ -76,7 +77,15 @@ class StoreUnit:
     @property
     def requantize(self) -> Requantize:
         """One lane; place and flags of an element travel along."""
-        return Requantize(acc_bits=ACC_BITS, out_bits=self.machine.a_bits, tag_bits=self.walk.place_bits + 2)
+        return Requantize(
+            mode=self.machine.requantizer, acc_bits=ACC_BITS, left_bits=LEFT_BITS, out_bits=self.machine.a_bits,
+            tag_bits=self.walk.place_bits + 2,
+        )  # fmt: skip
+
+    @property
+    def parameters(self) -> ParameterRam:
+        """Bias, multiplier (where there is one) and shift of every channel."""
+        return ParameterRam(checked=self.checked, fields=choose_fields(self.machine.requantizer))
 
     @property
     def stage(self) -> StoreStage:
@@ -104,7 +113,7 @@ class StoreUnit:
 
     @property
     def store_cycles(self) -> int:
-        """From ``start`` to the write DMA's, less the elements: `hwsim.core.program.STORE_PIPELINE_CYCLES`."""
+        """From ``start`` to the write DMA's, less the elements: `hwsim.core.arch.Arch.store_pipeline_cycles`."""
         return START_CYCLES + FETCH_CYCLES + self.requantize.latency_cycles
 
     def compute(
@@ -128,7 +137,8 @@ class StoreUnit:
             Zero point, least, largest stored integer.
         """
         elements = list(self.walk.compute(tile))
-        fields = {name: [parameters[e.channel][name] for e in elements] for name in ("bias", "multiplier", "shift")}
+        names = ("bias", "multiplier", "shift")
+        fields = {name: [parameters[e.channel].get(name, 1) for e in elements] for name in names}
         acc = [words[e.word][e.column] for e in elements]
         zero_point, low, high = limits
         stored = self.requantize.compute(
@@ -174,7 +184,7 @@ class StoreUnitComponent(wiring.Component):
     def __init__(self, spec: StoreUnit) -> None:
         self._spec = spec
         machine, walker = spec.machine, spec.walker
-        parameters = ParameterRam()
+        parameters = spec.parameters
         members: dict[str, Any] = {"start": In(1), "instruction": In(describe_layout()), "extra": In(WORD_BITS)}
         members |= {"done": Out(1), "fault": Out(1)}
         members |= {name: In(signed(width)) for name, width in LIMIT_BITS.items()}
@@ -230,7 +240,7 @@ class StoreUnitComponent(wiring.Component):
     def _requantize(self, m: Module, walk: Any, stage: Any) -> None:
         """Put parameters and accumulators together: a cycle to read both, one to choose the column."""
         spec = self._spec
-        m.submodules.parameters = parameters = ParameterRam(checked=spec.checked).create()
+        m.submodules.parameters = parameters = spec.parameters.create()
         m.submodules.requantize = unit = spec.requantize.create()
         m.d.comb += [
             parameters.write_valid.eq(self.write_valid),
@@ -252,12 +262,12 @@ class StoreUnitComponent(wiring.Component):
             tags[0].eq(Cat(walk.place, walk.flush, walk.last)),
             tags[1].eq(tags[0]),
             element.acc[0].eq(Array(self.d_data)[column]),
-            *(element[name][0].eq(parameters.parameters[name]) for name in PARAMETER_LAYOUT.members),
+            *(element[name][0].eq(parameters.parameters[name]) for name in spec.parameters.layout.members),
         ]
         result = data.View(flags, unit.o.tag)
         m.d.comb += [
             unit.i_valid.eq(valid[1]),
-            *(unit.i[name].eq(element[name]) for name in ("acc", *PARAMETER_LAYOUT.members)),
+            *(unit.i[name].eq(element[name]) for name in ("acc", *spec.parameters.layout.members)),
             unit.i.tag.eq(tags[1]),
             stage.i_valid.eq(unit.o_valid),
             stage.stored.eq(unit.o.stored[0]),

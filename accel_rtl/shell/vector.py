@@ -11,7 +11,7 @@ t + 4   beats are there
 t + 5   elements taken out
 t + 6   zero points subtracted
 t + 7   pooling: largest or sum so far; written behind the last of a window
-t + 8   addition: products by the factors
+t + 8   addition: products by the factors, or operands aligned by shifts (`Machine.requantizer`)
 t + 9   their sum
 t + 13  rounded half to even, saturated, written
 ======  ===============================================================================================
@@ -29,6 +29,7 @@ from amaranth.lib.wiring import In, Out
 from accel_rtl.blocks.requantize import delay, multiply, round_and_clamp
 from accel_rtl.instruction_word import WORD_BITS
 from accel_rtl.machine import VECTOR_PORTS, Machine
+from accel_rtl.shell.shifts import FACTOR_BITS, decode_factor
 from accel_rtl.shell.vector_descriptor import (
     ADDITION,
     ADDRESS_BITS,
@@ -97,6 +98,9 @@ class VectorUnit:
     def compute(self, header: Mapping[str, int], tile: int, beats: Sequence[int]) -> list[int]:
         """Return the accumulators of a tile in the order n, g, p, q, from its descriptor and the beats of a bank."""
         fields, machine = unpack_fields(tile, TILE_LAYOUT), self.machine
+        factor_a, factor_b = header["factor_a"], header["factor_b"]
+        if machine.requantizer == "shift" and header["operation"] == ADDITION:
+            factor_a, factor_b = decode_factor(factor_a), decode_factor(factor_b)
 
         def take(place: int, operand: str) -> int:
             stored = take_element(beats, place, machine.a_bits, machine.beat_bits, header[f"{operand}_signed"])
@@ -106,7 +110,7 @@ class VectorUnit:
         for window in list_windows(fields):
             if header["operation"] == ADDITION:
                 (place_a, place_b, _), *_ = window
-                total = take(place_a, "a") * header["factor_a"] + take(place_b, "b") * header["factor_b"]
+                total = take(place_a, "a") * factor_a + take(place_b, "b") * factor_b
                 rounded = int(shift_right(total, header["factor_shift"]))
                 found.append(max(-SUM_LIMIT, min(SUM_LIMIT, rounded)))
                 continue
@@ -126,7 +130,7 @@ class VectorUnitComponent(wiring.Component):
     port                            direction  content
     ==============================  =========  ====================================================================
     ``start``                       in         pulse in the first busy cycle
-    ``tile``                        in         descriptor, in that cycle
+    ``tile``                        in         descriptor, in that cycle and the one before
     ``header``                      in         fields of the header word: stand while elements are under way
     ``done``                        out        high in the last busy cycle
     ``v_enable[2]``, ``v_bank``,    out        reads of ``ibuf`` by operand
@@ -181,12 +185,13 @@ class VectorUnitComponent(wiring.Component):
     def _count_steps(self, m: Module, steps: Value) -> Value:
         """Drive ``done``; return whether a step was due in the cycle before."""
         left, running, active = Signal.like(steps), Signal(), Signal()
+        single, last = Signal(), Signal()  # registers: what waits for the end begins right behind them
+        m.d.sync += single.eq(steps == 0)
+        m.d.comb += self.done.eq((self.start & single) | last)
         with m.If(self.start):
-            m.d.comb += self.done.eq(steps == 0)
-            m.d.sync += [left.eq(steps), running.eq(steps != 0)]
+            m.d.sync += [left.eq(steps), running.eq(~single), last.eq(steps == 1)]
         with m.Elif(running):
-            m.d.comb += self.done.eq(left == 1)
-            m.d.sync += [left.eq(left - 1), running.eq(left != 1)]
+            m.d.sync += [left.eq(left - 1), running.eq(~last), last.eq(left == 2)]
         m.d.sync += active.eq(self.start | running)
         return active
 
@@ -314,8 +319,9 @@ class VectorUnitComponent(wiring.Component):
 
     def _add(self, m: Module, a: Value, b: Value) -> Value:
         """Return the rounded sum of the operands by their factors, at t + 13."""
-        product_a, _ = multiply(m, a, self.header.factor_a, "product_a")
-        product_b, _ = multiply(m, b, self.header.factor_b, "product_b")
+        scale = _shift if self.spec.machine.requantizer == "shift" else multiply
+        product_a, _ = scale(m, a, self.header.factor_a, "product_a")
+        product_b, _ = scale(m, b, self.header.factor_b, "product_b")
         total = Signal(signed(len(product_a) + 1), name="total", reset_less=True)
         m.d.sync += total.eq(product_a + product_b)
         bits = SUM_LIMIT.bit_length()
@@ -346,3 +352,12 @@ class VectorUnitComponent(wiring.Component):
                 self.o_write_address[j].eq(word),
                 self.o_write_data[j].eq(Mux(adds, added, pooled)),
             ]
+
+
+def _shift(m: Module, value: Value, factor: Value, name: str) -> tuple[Value, int]:
+    """Return ``value`` times plus or minus a power of two (`accel_rtl.shell.shifts.decode_factor`), registered, in two cycles."""
+    negative, exponent = factor[-1], factor[:FACTOR_BITS] ^ factor[-1].replicate(FACTOR_BITS)
+    turned = Signal(signed(len(value) + 1), name=f"{name}_turned", reset_less=True)
+    moved = Signal(signed(len(turned) + (1 << FACTOR_BITS) - 1), name=name, reset_less=True)
+    m.d.sync += [turned.eq(Mux(negative, -value, value)), moved.eq(turned << exponent)]
+    return moved, 2

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 from hwsim.core.check import require_int, require_positive
 from hwsim.core.datapath import Datapath, LayerData, StoredWeights, VectorDatapath, Workload
 from hwsim.core.errors import SpecError
+from hwsim.core.program import SHIFT_STORE_PIPELINE_CYCLES, STORE_PIPELINE_CYCLES
 from hwsim.core.shell import Memory, Shell
+from hwsim.core.storage import check_codec
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart, EngineMemory
@@ -47,7 +49,7 @@ class Arch(ABC):
     codecs: ClassVar[tuple[str, ...]] = ("dense",)
     """Weight codecs that it reads; ``native`` is always one."""
     scales: ClassVar[tuple[str, ...]] = ("multiplier", "shift")
-    """Kinds of requantization that it has: the shell's store unit does both."""
+    """Kinds of requantization that it has, the one that ``native`` means first. A store unit with a multiplier does both."""
     mixes_channels: ClassVar[bool] = False
     """Whether the output channels of a layer may differ in bits."""
 
@@ -78,6 +80,16 @@ class Arch(ABC):
         return 1
 
     @property
+    def shifts_only(self) -> bool:
+        """Whether the store and the vector unit have shifters in place of multipliers."""
+        return "multiplier" not in self.scales
+
+    @property
+    def store_pipeline_cycles(self) -> int:
+        """Cycles from the start of a STORE to its request to the memory, besides those of its elements."""
+        return SHIFT_STORE_PIPELINE_CYCLES if self.shifts_only else STORE_PIPELINE_CYCLES
+
+    @property
     def is_built(self) -> bool:
         """Whether it is cut as hardware is generated: one element a cycle in the vector and the store unit."""
         return self.shell.vector_lanes == self.shell.store_lanes == 1
@@ -106,6 +118,7 @@ class Arch(ABC):
                 raise SpecError(
                     f"{where}: channel_bits", f"{filters} filters", f"{layer.G * layer.K}, those of the layer"
                 )
+        check_codec(workload)
         self.check_mac(workload)
 
     @abstractmethod

@@ -44,6 +44,8 @@ LOAD_W, LOAD_I, LOAD_P, EXECUTE, STORE_O, SPILL = range(6)
 STORE_PIPELINE_CYCLES = 11
 """Cycles from the start of a STORE to its request to the memory, besides one for each ``store_lanes`` accumulators: reading
 ``obuf``, requantizing, packing (the stages of `accel_rtl`'s store unit)."""
+SHIFT_STORE_PIPELINE_CYCLES = 8
+"""The same where results are requantized by a shift alone: the three cycles of the multiplier are left out."""
 SPILL_PIPELINE_CYCLES = 1
 """Cycles from the start of a SPILL, which is not staged, to its request to the memory."""
 WRITE_LATENCY_CYCLES = 5

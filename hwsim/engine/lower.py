@@ -13,7 +13,7 @@ from hwsim.core.datapath import Datapath
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, Q, list_boxes
-from hwsim.core.program import INSTRUCTION, SPILL_PIPELINE_CYCLES, STORE_PIPELINE_CYCLES, Program
+from hwsim.core.program import INSTRUCTION, SPILL_PIPELINE_CYCLES, Program
 from hwsim.engine.kernel_lower import lower as lower_kernel
 from hwsim.engine.kernel_lower import rows_per_unit
 
@@ -69,7 +69,7 @@ def prepare_lowering(datapath: Datapath, arch: Arch) -> Lowering:
                 arch.shell.store_lanes,
                 second,
                 base,
-                STORE_PIPELINE_CYCLES,
+                arch.store_pipeline_cycles,
                 SPILL_PIPELINE_CYCLES,
             ),
             np.int64,

@@ -91,6 +91,8 @@ def count_write_back(datapath: Datapath, arch: Arch) -> tuple[Action, ...]:
     """Return what every mapping does to hand the results over: requantization, and the vector unit's writes to ``obuf``."""
     layer, psum = datapath.layer, arch.shell.psum_bits
     requant = Action(component="requant", verb="op", count=layer.out_elements, bits=(psum, MULTIPLIER_BITS))
+    if arch.shifts_only:
+        requant = Action(component="requant", verb="shift", count=layer.out_elements, bits=(psum,))
     if layer.kind == "mac":
         return (requant,)
     return (Action(component="obuf", verb="write", count=layer.out_elements * psum), requant)

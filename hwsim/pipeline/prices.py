@@ -75,10 +75,12 @@ class Prices:
     def price_area(self) -> tuple[AreaItem, ...]:
         """Return the area part by part: engine, vector unit, requantizers, buffers."""
         shell = self.arch.shell
+        psum = shell.psum_bits
+        op, bits = ("shift", (psum,)) if self.arch.shifts_only else ("op", (psum, MULTIPLIER_BITS))
         parts = (
             *self.arch.list_area(),
             AreaPart(component="vector", op="add", count=shell.vector_lanes, bits=(16,)),
-            AreaPart(component="requant", op="op", count=shell.store_lanes, bits=(shell.psum_bits, MULTIPLIER_BITS)),
+            AreaPart(component="requant", op=op, count=shell.store_lanes, bits=bits),
         )
         return price_area(parts, self.table, self.buffers, device=self.arch.sram_device).list_items()
 

@@ -12,7 +12,8 @@ from amaranth.lib.wiring import In, Out
 
 from accel_rtl.instruction_word import WORD_BITS, describe_layout, pack_table, split_words
 from accel_rtl.machine import Machine
-from accel_rtl.shell.parameters import find_limits, pack_parameters
+from accel_rtl.shell.parameters import choose_fields, find_limits, pack_parameters
+from accel_rtl.shell.shifts import LEFT_BITS, reduce_to_shifts
 from accel_rtl.shell.store import LIMIT_BITS, StoreUnit, describe_spill, describe_store
 from hwsim.core.layer import Layer
 from hwsim.core.program import INSTRUCTION, SPILL, STORE, STORE_O
@@ -33,6 +34,7 @@ class Sizes:
     beat: int = 64
     words: int = 256
     psum_bits: int = 32
+    shifts: bool = False
 
     @property
     def arch(self):
@@ -41,7 +43,8 @@ class Sizes:
             wbuf_bits=4096, ibuf_bits=4096, obuf_bits=2 * self.words * word, psum_bits=self.psum_bits,
             stage_bits=self.words * word, store_lanes=1, vector_lanes=1,
         )  # fmt: skip
-        return SimpleNamespace(shell=shell, memory=Memory(bits_per_cycle=self.beat, align_bits=self.beat))
+        memory = Memory(bits_per_cycle=self.beat, align_bits=self.beat)
+        return SimpleNamespace(shell=shell, memory=memory, shifts_only=self.shifts)
 
     @property
     def unit(self) -> StoreUnit:
@@ -144,16 +147,19 @@ def find_places(place: str, columns: int, size) -> list[tuple[int, int]]:
     return found
 
 
-def draw_parameters(rng: np.random.Generator, channels: int, bits: int) -> LayerParameters:
-    """Return a requantization with every corner: ties, all multipliers, any zero point, a clamp."""
+def draw_parameters(rng: np.random.Generator, channels: int, bits: int, shifts: bool = False) -> LayerParameters:
+    """Return a requantization with every corner: ties, all multipliers (powers of two alone), any zero point, a clamp."""
     signed_out = rng.random() < 0.5
     low = -(1 << bits - 1) if signed_out else 0
     high = low + (1 << bits) - 1
     clamp = tuple(sorted(int(v) for v in rng.integers(low, high + 1, 2))) if rng.random() < 0.3 else (low, high)
     shape = (channels if rng.random() < 0.8 else 1, 1, 1)
     shift = rng.integers(0, 63, shape) if rng.random() < 0.3 else rng.integers(24, 40, shape)
+    multiplier = rng.integers(0, 1 << 31, shape)
+    if shifts:
+        multiplier = 1 << np.minimum(rng.integers(0, 31, shape), shift + LEFT_BITS)
     requant = Requantizer(
-        multiplier=rng.integers(0, 1 << 31, shape), shift=shift, zero_point=int(rng.integers(low, high + 1)), low=low,
+        multiplier=multiplier, shift=shift, zero_point=int(rng.integers(low, high + 1)), low=low,
         high=high,
     )  # fmt: skip
     bias = rng.integers(-(1 << 20), 1 << 20, channels)
@@ -210,7 +216,7 @@ def make_tile(rng: np.random.Generator, sizes: Sizes, place: str, base: int, spi
     if most > sizes.words or (inside and not spill):
         return None
     bank = draw_accumulators(rng, sizes.words * sizes.columns, sizes.psum_bits).reshape(sizes.words, sizes.columns)
-    parameters = draw_parameters(rng, layer.out_shape[1], sizes.bits)
+    parameters = draw_parameters(rng, layer.out_shape[1], sizes.bits, sizes.shifts)
     table = np.zeros(1, INSTRUCTION)
     table["queue"], table["op"], table["bank"] = STORE, SPILL if spill else STORE_O, rng.integers(2)
     table["tile"] = -1
@@ -264,9 +270,10 @@ def apply_tile(tile: Tile, memory_bits: np.ndarray) -> None:
     memory_bits[where[tile.written]] = tile.wanted[tile.written]
 
 
-def pack_parameter_words(tile: Tile) -> tuple[int, ...]:
+def pack_parameter_words(tile: Tile, shifts: bool = False) -> tuple[int, ...]:
     """Return the words of the parameter memory."""
-    return split_words(pack_parameters(tile.layer, tile.parameters))
+    parameters = reduce_to_shifts("layer", tile.parameters) if shifts else tile.parameters
+    return split_words(pack_parameters(tile.layer, parameters, choose_fields("shift" if shifts else "mulshift")))
 
 
 def pack_instruction(tile: Tile) -> int:

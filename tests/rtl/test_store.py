@@ -12,10 +12,10 @@ from tests.rtl.tools import require
 require("amaranth", "pyosys", "g++")
 
 from accel_rtl.blocks.read_dma import REQUEST_CYCLES
-from accel_rtl.shell.parameters import ParameterRam
 from accel_rtl.shell.vector_descriptor import unpack_fields
 from cosim.batch import BatchModel
 from hwsim.core.program import (
+    SHIFT_STORE_PIPELINE_CYCLES,
     SPILL,
     SPILL_PIPELINE_CYCLES,
     STORE_PIPELINE_CYCLES,
@@ -33,6 +33,8 @@ SIZES = (
     Sizes(columns=6, beat=64, bits=2),
     Sizes(columns=7, beat=16, bits=8, psum_bits=16),
     Sizes(columns=2, beat=64, bits=16),
+    Sizes(columns=4, shifts=True),
+    Sizes(columns=3, beat=32, bits=16, shifts=True),
 )
 
 
@@ -49,13 +51,15 @@ def draw_tiles(rng, sizes, count, spills=0.0):
     return tiles, rng.integers(0, 2, base, np.uint8)
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{s.columns}x{s.psum_bits}-{s.bits}of{s.beat}")
+@pytest.mark.parametrize(
+    "sizes", SIZES, ids=lambda s: f"{s.columns}x{s.psum_bits}-{s.bits}of{s.beat}{'-shifts' * s.shifts}"
+)
 def test_compute_gives_the_bits_and_strobes_of_the_image(sizes):
     rng = np.random.default_rng(sizes.columns)
     unit = sizes.unit
     for tile in draw_tiles(rng, sizes, 60)[0]:
         walk = unpack_fields(tile.extra, unit.walk.layout)
-        words = ParameterRam().compute(bench.pack_parameter_words(tile))
+        words = unit.parameters.compute(bench.pack_parameter_words(tile, sizes.shifts))
         beats = unit.compute(walk, tile.bank, words, tuple(bench.limits_of(tile).values()))
         size = sizes.beat // 8
         data = b"".join(value.to_bytes(size, "little") for value, _ in beats)
@@ -76,7 +80,7 @@ class Drive:
 
     def add(self, tile, patience: int = 1) -> None:
         """Write parameters and a bank, then start the tile and leave it time."""
-        words = bench.pack_parameter_words(tile)
+        words = bench.pack_parameter_words(tile, self.sizes.shifts)
         bank = int(tile.record["bank"]) << self.machine.word_bits
         limit = (1 << self.sizes.psum_bits) - 1
         held = bench.limits_of(tile) | {"instruction": bench.pack_instruction(tile), "extra": tile.extra}
@@ -179,7 +183,9 @@ def run_tiles(model, sizes, tiles, memory, rng, stress: int = 0):
     return drive, Written(out, stimulus, sizes.beat)
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{s.columns}x{s.psum_bits}-{s.bits}of{s.beat}")
+@pytest.mark.parametrize(
+    "sizes", SIZES, ids=lambda s: f"{s.columns}x{s.psum_bits}-{s.bits}of{s.beat}{'-shifts' * s.shifts}"
+)
 def test_hardware_stores_and_spills_every_bit_in_the_cycles_of_the_simulator(models, sizes):
     rng = np.random.default_rng(100 + sizes.columns)
     tiles, memory = draw_tiles(rng, sizes, 50, spills=0.2)
@@ -192,7 +198,11 @@ def test_hardware_stores_and_spills_every_bit_in_the_cycles_of_the_simulator(mod
     assert len(seen.done) == len(tiles)
     for tile, start, done in zip(tiles, drive.starts, seen.done, strict=True):
         spills = tile.record["op"] == SPILL
-        cycles = SPILL_PIPELINE_CYCLES if spills else tile.elements + STORE_PIPELINE_CYCLES
+        cycles = (
+            SPILL_PIPELINE_CYCLES
+            if spills
+            else tile.elements + (SHIFT_STORE_PIPELINE_CYCLES if sizes.shifts else STORE_PIPELINE_CYCLES)
+        )
         beats = int(tile.record["bits"]) // sizes.beat
         assert done + 1 == start + cycles + WRITE_LATENCY_CYCLES + beats
         first = np.searchsorted(seen.aw, start)
@@ -200,7 +210,9 @@ def test_hardware_stores_and_spills_every_bit_in_the_cycles_of_the_simulator(mod
         assert seen.bursts[first][2:] == [beats, 2 if spills else 3]
 
 
-@pytest.mark.parametrize("sizes", SIZES[:3], ids=lambda s: f"{s.columns}x{s.psum_bits}-{s.bits}of{s.beat}")
+@pytest.mark.parametrize(
+    "sizes", SIZES[:3], ids=lambda s: f"{s.columns}x{s.psum_bits}-{s.bits}of{s.beat}{'-shifts' * s.shifts}"
+)
 @pytest.mark.parametrize("stress", [1, 3])
 def test_back_pressure_loses_nothing(models, sizes, stress):
     rng = np.random.default_rng(stress)

@@ -36,6 +36,7 @@ CASES = {
     "1 bit": machine_of(beat=64, a_bits=1, columns=8),
     "16 bits, wide beats, one column": machine_of(beat=128, a_bits=16, columns=1, psum=40),
     "an element a beat": machine_of(beat=8, a_bits=8, columns=4, beats=1024),
+    "8 bits, shifters": machine_of(requantizer="shift"),
 }
 POOLED_CYCLES = 7
 IDLE = LATENCY_CYCLES + 1
@@ -54,6 +55,9 @@ def plan(layers: list[list[VectorTile]], machine, rng: np.random.Generator):
                 )
         for tile in tiles:
             rows += [header] * int(rng.choice([0, 0, 1, 5]))
+            if "start" in rows[-1]:
+                rows.append(header)
+            rows[-1] = rows[-1] | {"tile": tile.tile}
             starts.append((tile, len(rows)))
             rows.append({**header, "start": 1, "tile": tile.tile})
             rows += [header] * (tile.cycles - 1)
@@ -120,13 +124,13 @@ def test_compute_gives_the_engines_results(case):
 
 def test_no_result_is_under_way_behind_a_reset():
     machine = CASES["8 bits"]
-    stimulus = {"start": [1] + [0] * 40, "rst": [0] * 4 + [1] + [0] * 36, "tile": np.zeros((41, 16), np.int64)}
+    stimulus = {"start": [0, 1] + [0] * 39, "rst": [0] * 5 + [1] + [0] * 35, "tile": np.zeros((41, 16), np.int64)}
     fields = dict.fromkeys(TILE_LAYOUT.members, 0) | {"steps": 19, "q_end": 19, "a_span": 1, "b_span": 1}
     word = pack_fields(fields, TILE_LAYOUT, "tile")
-    stimulus["tile"][0] = [word >> 32 * k & 0xFFFFFFFF for k in range(16)]
+    stimulus["tile"][:2] = [word >> 32 * k & 0xFFFFFFFF for k in range(16)]
     shown = BatchModel(VectorBench(machine)).run(stimulus)
     assert not shown["done"].any()
-    assert not shown["write"][5:].any()
+    assert not shown["write"][6:].any()
 
 
 def describe(layer: Layer, shapes=None, **changes):

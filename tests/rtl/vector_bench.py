@@ -12,6 +12,7 @@ from amaranth.lib.memory import Memory as Ram
 from amaranth.lib.wiring import In, Out
 
 from accel_rtl.machine import Machine
+from accel_rtl.shell.shifts import FACTOR_BITS, reduce_to_shifts
 from accel_rtl.shell.vector import VectorUnit, describe_vector, list_vector_header
 from accel_rtl.shell.vector_descriptor import header_layout
 from hwsim.core.datapath import VectorDatapath, Workload
@@ -26,11 +27,13 @@ from tests.naive_cases import conv
 from tests.rtl.systolic_bench import draw_values, to_beats
 
 
-def machine_of(beat: int = 64, a_bits: int = 8, columns: int = 4, psum: int = 32, beats: int = 128) -> Machine:
+def machine_of(
+    beat: int = 64, a_bits: int = 8, columns: int = 4, psum: int = 32, beats: int = 128, requantizer: str = "mulshift"
+) -> Machine:
     """Return the sizes of a small accelerator."""
     return Machine(
         beat_bits=beat, a_bits=a_bits, psum_bits=psum, columns=columns, wbuf_beats=16, ibuf_beats=beats, obuf_words=256,
-        stage_beats=16, issue_cycles=1,
+        stage_beats=16, issue_cycles=1, requantizer=requantizer,
     )  # fmt: skip
 
 
@@ -154,10 +157,13 @@ def draw_operands(
     factors = rng.integers(1, 1 << 31, 2) * rng.choice([-1, 1], 2) if layer.op == "add" else np.zeros(0, np.int64)
     if rng.random() < 0.3:
         factors = factors * 0 + (1 << 30)
+    factor_shift = int(rng.choice([0, 1, 29, 30, 31, 34, 62, int(rng.integers(63))]))
+    if machine.requantizer == "shift" and factors.size:
+        factors = np.sign(factors) << rng.integers(0, 1 << FACTOR_BITS, 2) + min(int(rng.integers(16)), factor_shift)
     one = np.ones((1, 1, 1), np.int64)
     params = LayerParameters(
         input_signed=signs, input_zero=zeros, narrow=None, weight_signed=True, weight_zero=np.zeros(0, np.int64),
-        factors=factors, factor_shift=int(rng.choice([0, 1, 29, 30, 31, 34, 62, int(rng.integers(63))])), lookup=None,
+        factors=factors, factor_shift=factor_shift, lookup=None,
         bias=np.zeros(layer.G, np.int64), requant=Requantizer(multiplier=one, shift=one * 0, zero_point=0, low=-128, high=127),
         clamp=(-128, 127), table=None, out_signed=True,
     )  # fmt: skip
@@ -188,8 +194,9 @@ def make_tile(
         return None
     assert wanted.shape == tuple(size[[N, G, P, Q]])
     arch = SimpleNamespace(memory=Memory(bits_per_cycle=machine.beat_bits, align_bits=machine.beat_bits))
+    packed = reduce_to_shifts(load.layer.name, params) if machine.requantizer == "shift" else params
     return VectorTile(
         describe_vector(datapath, arch, (lo, hi), (0, bank, bank), params),  # type: ignore[arg-type]
-        list_vector_header(datapath, params), to_beats(ibuf, machine.beat_bits), [int(v) for v in wanted.ravel()],
+        list_vector_header(datapath, packed), to_beats(ibuf, machine.beat_bits), [int(v) for v in wanted.ravel()],
         int(datapath.exec_times(Boxes(lo[None], hi[None])).busy[0]), f"{load.layer} box {lo} {hi} {load.operand_shapes} {params}",
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The generated hardware of `fixed8`."""
