@@ -88,7 +88,7 @@ def _format_aimet(
     """Calibrate the network at the policy and return its encodings; a quantized network keeps its own scales."""
     from hwsim.engine.functional import calibrate_network
     from hwsim.nets.synthetic import synthesize_input, synthesize_tensors
-    from hwsim.policies.aimet_write import format_aimet
+    from hwsim.policies.aimet_write import format_aimet, list_losses
     from hwsim.policies.names import list_names
 
     tensors = choose_tensors(args.weights, network, own)
@@ -107,7 +107,7 @@ def _format_aimet(
         tensors = calibrate_network(network, tensors, found.policy, inputs)
     names = list_names(network, args.net if args.net.lower().endswith(".onnx") else None)
     text, more = format_aimet(network, tensors, names)
-    return text, (*notes, *more)
+    return text, (*notes, *more, *list_losses(network, found.policy))
 
 
 def _check(args: argparse.Namespace, found: PolicyFile, network: Network, own: Tensors | None) -> int:

@@ -20,6 +20,7 @@ MOST_GROUPS = 64
 
 _SHORT = re.compile(
     r"(?:f(?P<f>\d+)|(?:w(?P<w>\d+))?(?:a(?P<a>\d+))?(?:g(?P<g>\d+))?)(?:-(?P<operator>multiply|shift|add))?"
+    r"(?:-(?P<codec>dense|decomposed|power-of-two|codebook|bit-planes))?"
 )
 
 
@@ -76,11 +77,11 @@ class LayerFormat:
 
     @property
     def short(self) -> str:
-        """The short string, e.g. ``w4a8``, ``w2a2g2``, ``f8``, ``w6a6-add``."""
+        """The short string, e.g. ``w4a8``, ``w2a2g2``, ``f8``, ``w6a6-add``, ``w4a8-codebook``."""
         fixed = self.scale == "shift" and self.w_bits == self.a_bits
         bits = f"f{self.w_bits}" if fixed else f"w{self.w_bits}a{self.a_bits}"
         groups = f"g{self.groups}" if self.groups > 1 else ""
-        return bits + groups + (f"-{self.operator}" if self.operator != "native" else "")
+        return bits + groups + "".join(f"-{word}" for word in (self.operator, self.codec) if word != "native")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ def parse_policy(text: str) -> Policy:
     """Read a short string: ``w4a8``, or ``w4a8,conv1=w8a8,fc=w8a8`` with exceptions by layer name.
 
     ``g2`` behind the bits is two parallel groups, ``f8`` eight-bit fixed point (requantized by shifts alone), ``-shift`` and
-    ``-add`` behind either the operator.
+    ``-add`` behind either the operator, ``-codebook`` and the like behind that the codec.
 
     Raises
     ------
@@ -129,7 +130,7 @@ def parse_policy(text: str) -> Policy:
         name, sep, short = part.rpartition("=")
         match = _SHORT.fullmatch(short)
         if not match or not short:
-            raise SpecError("policy", part, "a string like w4a8, w2a2g2, f8, w6a6-add or layer=w4a8")
+            raise SpecError("policy", part, "a string like w4a8, w2a2g2, f8, w6a6-add, w4a8-codebook or layer=w4a8")
         base = _read_short(match)
         if sep:
             exceptions.append((name, base))
@@ -139,10 +140,14 @@ def parse_policy(text: str) -> Policy:
 
 
 def _read_short(match: re.Match[str]) -> LayerFormat:
-    operator = match["operator"] or "native"
+    operator, codec = match["operator"] or "native", match["codec"] or "native"
     if match["f"]:
         bits = int(match["f"])
-        return LayerFormat(w_bits=bits, a_bits=bits, scale="shift", operator=operator)
+        return LayerFormat(w_bits=bits, a_bits=bits, scale="shift", operator=operator, codec=codec)
     return LayerFormat(
-        w_bits=int(match["w"] or 8), a_bits=int(match["a"] or 8), groups=int(match["g"] or 1), operator=operator
+        w_bits=int(match["w"] or 8),
+        a_bits=int(match["a"] or 8),
+        groups=int(match["g"] or 1),
+        operator=operator,
+        codec=codec,
     )

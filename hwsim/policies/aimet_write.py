@@ -13,6 +13,7 @@ import numpy as np
 
 from hwsim.core.errors import InputError
 from hwsim.core.network import Network
+from hwsim.core.policy import Policy
 from hwsim.core.tensors import ActQuant, LayerTensors, Tensors
 from hwsim.nets.imported import find_activation
 from hwsim.policies.names import NameTable
@@ -79,6 +80,19 @@ def format_aimet(network: Network, tensors: Tensors, names: NameTable) -> tuple[
             f"AIMET names widths from {NARROWEST_BITS} bits on; narrower ones are written: {', '.join(narrow[:4])}"
         )
     return json.dumps(data, indent=2, sort_keys=True) + "\n", tuple(notes)
+
+
+def list_losses(network: Network, policy: Policy) -> tuple[str, ...]:
+    """Return what of a policy encodings cannot say, one line a field: bits, scales and zero points are all that they hold."""
+    found = []
+    for field, plain in (("operator", "multiply"), ("codec", "dense"), ("channel_bits", ()), ("groups", 1)):
+        names = [
+            layer.name for layer in network.mac_layers if getattr(policy.of(layer.name), field) not in ("native", plain)
+        ]
+        if names:
+            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+            found.append(f"AIMET encodings have no {field}, it is left out: {', '.join(names[:4])}{more}")
+    return tuple(found)
 
 
 def _choose_weight_name(names: tuple[str, ...]) -> str:

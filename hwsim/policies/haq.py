@@ -2,7 +2,7 @@
 
 Source: finetune.py, rl_quantize.py and lib/env/linear_quantize_env.py of github.com/mit-han-lab/haq (commit 8228d12). Linear
 quantization has ``[weight bits, activation bits]``, the first activation -1 because the input image is 8 bits wide;
-K-means quantization has weight bits alone, its activations stay float.
+K-means quantization has weight bits alone: indices into a table of centroids (the codec ``codebook``), activations stay float.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from hwsim.core.errors import InputError
 from hwsim.core.network import Network
+from hwsim.core.storage import CODE_BITS
 from hwsim.policies.schemes import LayerScheme, PolicyFile, TensorScheme, assemble_policy, require_layers
 
 IMAGE_BITS = 8
@@ -49,7 +50,7 @@ def read_haq(data: Any, network: Network, source: str) -> PolicyFile:
         raise InputError(source, problems)
     notes = (f"matched in order of {network.name}'s convolutions and gemms: the file names no layer",)
     kind = "HAQ strategy" if paired else "HAQ K-means strategy (weights alone)"
-    return assemble_policy(network, schemes, kind, source, notes)
+    return assemble_policy(network, schemes, kind, source, notes, codec="native" if paired else "codebook")
 
 
 def read_haq_log(text: str, network: Network, source: str) -> PolicyFile:
@@ -71,9 +72,10 @@ def _read_entry(index: int, entry: Any, paired: bool, layer: str, problems: list
     for place, value in enumerate(values):
         if value == -1 and place == 1 and index == 0:
             value = IMAGE_BITS
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 16:
+        most = 16 if paired else CODE_BITS["codebook"][1]
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             problems.append(
-                f"entry {index} (layer {layer}) has {value!r} bits of {'wa'[place]}, expected an integer from 1 to 16"
+                f"entry {index} (layer {layer}) has {value!r} bits of {'wa'[place]}, expected an integer from 1 to {most}"
             )
             return LayerScheme()
         found.append(TensorScheme(bits=value, symmetric=True if paired and place == 0 else None))

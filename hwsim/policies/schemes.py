@@ -83,9 +83,14 @@ class PolicyFile:
 
 
 def assemble_policy(
-    network: Network, schemes: Mapping[str, LayerScheme], kind: str, source: str, notes: tuple[str, ...] = ()
+    network: Network,
+    schemes: Mapping[str, LayerScheme],
+    kind: str,
+    source: str,
+    notes: tuple[str, ...] = (),
+    codec: str = "native",
 ) -> PolicyFile:
-    """Return the policy of schemes by layer.
+    """Return the policy of schemes by layer, weights in one codec.
 
     A tensor without a scheme is not quantized and counts as ``FLOAT_BITS`` wide, as does one that is wider; a note says so.
     """
@@ -97,9 +102,8 @@ def assemble_policy(
                 floats.append(f"{layer.name} ({what})")
             elif tensor.bits > WIDEST_BITS:
                 wide.append(f"{layer.name} ({what}, {tensor.bits} bits)")
-        formats.append(
-            (layer.name, LayerFormat(w_bits=_read_bits(scheme.weight), a_bits=_read_bits(scheme.activation)))
-        )
+        w_bits, a_bits = _read_bits(scheme.weight), _read_bits(scheme.activation)
+        formats.append((layer.name, LayerFormat(w_bits=w_bits, a_bits=a_bits, codec=codec)))
     notes = (*notes, *_note(f"not quantized, counted as {FLOAT_BITS} bits", floats))
     notes = (*notes, *_note(f"wider than a policy names, counted as {WIDEST_BITS} bits", wide))
     known = tuple((layer.name, schemes[layer.name]) for layer in network.mac_layers if layer.name in schemes)

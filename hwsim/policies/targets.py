@@ -160,6 +160,14 @@ def check_target(found: PolicyFile, network: Network, target: Target) -> tuple[s
         fmt = found.policy.of(layer.name)
         if fmt.operator not in ("native", "multiply"):
             problems.append(f"layer {layer.name}: operator {fmt.operator}, {target.title} multiplies")
+        if fmt.codec not in ("native", "dense"):
+            problems.append(f"layer {layer.name}: codec {fmt.codec}, {target.title} reads dense integers")
+        if fmt.channel_bits:
+            problems.append(f"layer {layer.name}: bits by channel, {target.title} has one width a layer")
+        if fmt.groups > 1:
+            problems.append(
+                f"layer {layer.name}: {fmt.groups} parallel groups, a network for {target.title} is widened before"
+            )
     return tuple(problems)
 
 

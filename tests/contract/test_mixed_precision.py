@@ -90,12 +90,12 @@ def test_cycles_lie_above_both_roofs_and_every_price_has_a_source(name):
     assert arch.source
 
 
-@pytest.mark.parametrize("name", ["bismo", "bitfusion"])
-def test_what_is_no_multiplication_of_dense_integers_is_refused(name):
+@pytest.mark.parametrize(("name", "codecs"), [("bismo", "dense or bit-planes"), ("bitfusion", "dense")])
+def test_what_is_no_multiplication_of_dense_integers_is_refused(name, codecs):
     arch = find_arch(name)
     for fmt, said in (
         (LayerFormat(operator="shift"), f"policy for layer fc: operator: got 'shift', expected multiply on {name}"),
-        (LayerFormat(codec="decomposed"), f"policy for layer fc: codec: got 'decomposed', expected dense on {name}"),
+        (LayerFormat(codec="decomposed"), f"policy for layer fc: codec: got 'decomposed', expected {codecs} on {name}"),
     ):
         workload = workload_of(LAYERS[-1])
         changed = type(workload)(**{f: getattr(workload, f) for f in workload.__slots__} | {"fmt": fmt})

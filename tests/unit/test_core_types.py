@@ -121,8 +121,14 @@ def test_layer_refuses(change, text):
         (lambda: replace(MAPPING, order="KKC"), "mapping.order: got 'KKC', expected one of " + ", ".join(ORDERS)),
         (lambda: replace(MAPPING, tile=(1, 1, 0, 1, 1, 1)), "mapping.tile.K: got 0, expected an integer of at least 1"),
         (lambda: LayerFormat(w_bits=17), "policy.w_bits: got 17, expected an integer from 1 to 16"),
-        (lambda: LayerFormat(operator="xor"), "policy.operator: got 'xor', expected one of native, multiply, shift, add"),
-        (lambda: parse_policy("w4a8,oops"), "policy: got 'oops', expected a string like w4a8 or layer=w4a8"),
+        (
+            lambda: LayerFormat(operator="xor"),
+            "policy.operator: got 'xor', expected one of native, multiply, shift, add",
+        ),
+        (
+            lambda: parse_policy("w4a8,oops"),
+            "policy: got 'oops', expected a string like w4a8, w2a2g2, f8, w6a6-add, w4a8-codebook or layer=w4a8",
+        ),
         (lambda: parse_policy("w4,c=w8,c=a8"), "policy.layers: got ['c'], expected each layer named once"),
         (lambda: Memory(kind="tape"), "memory.kind: got 'tape', expected one of flat, dram"),
         (lambda: Memory(bits_per_cycle=0), "memory.bits_per_cycle: got 0, expected an integer from 1 to 1048576"),
