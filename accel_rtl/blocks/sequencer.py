@@ -119,7 +119,7 @@ class SequencerComponent(wiring.Component):
             connect(m, dispatch.o[q], control.i)
             m.d.comb += [
                 control.available.eq(semaphores.available),
-                control.enable.eq(self.running),
+                control.enable.eq(self.busy & dispatch.released),  # in the cycle of `ends` no queue has a head
                 control.done.eq(unit.done),
                 unit.instruction.eq(control.i.payload),
                 unit.start.eq(control.start),
