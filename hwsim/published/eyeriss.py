@@ -1,17 +1,19 @@
 """Eyeriss as DNN-Chip-Predictor's equations have it, in the form in which ShiftAddNAS prices its layers.
 
-Sources: GATECH-EIC/DNN-Chip-Predictor, ``predictor_eyeriss_only``; GATECH-EIC/ShiftAddNAS (MIT), ``CV/retraining_hybrid/hw_utils.py``, whose
-records (``hw_record/*/{conv,add,shift,linear,matmul}.csv``) these equations give to the last digit at DNN-Chip-Predictor's own limits.
+Sources: GATECH-EIC/DNN-Chip-Predictor, ``predictor_eyeriss_only``; GATECH-EIC/ShiftAddNAS (MIT), ``CV/retraining_hybrid``:
+``hw_utils.py`` and its records (``hw_record/*/{conv,add,shift,linear,matmul}.csv``), which these equations give to the last
+digit at DNN-Chip-Predictor's own limits.
 
-Every dimension is cut into factors whose product is the dimension: M = M0 M1 M2 M3 filters, C = C0 C1 C2 C3 channels, E = E1 E3 output rows,
-N = N0 N3 images; 0 is in a processing element's registers, 1 over the array, 2 over passes out of the global buffer, 3 over DRAM.
-All tilings within the limits are counted; the one of least normalized energy plus latency is taken, of equals the first in the order
-in which factors are listed (the largest first).
+Every dimension is cut into factors whose product is the dimension: M = M0 M1 M2 M3 filters, C = C0 C1 C2 C3 channels, E = E1 E3
+output rows, N = N0 N3 images; 0 is in a processing element's registers, 1 over the array, 2 over passes out of the global buffer,
+3 over DRAM. All tilings within the limits are counted; the one of least normalized energy plus latency is taken, of equals
+the first in the order in which factors are listed (the largest first).
 
-Known mistakes, repeated here: the hook that makes the layers knows no groups, so a depthwise layer counts as a dense one; DRAM is 200 pJ
-while all on-chip levels are multiplied by 3.7; an add layer moves nothing but partial sums and registers; a product whose row would be
-short (E1 = 1) is not allowed unless the layer is fully connected; a tiling may not take all of the 168 elements (the limit is
-exclusive); cycles leave out loading, fill, partial sums, the network's width and memory. A shift layer is a third as long (10 of 32 bits).
+Known mistakes, repeated here: the hook that makes the layers knows no groups, so a depthwise layer counts as a dense one; DRAM
+is 200 pJ while all on-chip levels are multiplied by 3.7; an add layer moves nothing but partial sums and registers; a product
+whose row would be short (E1 = 1) is not allowed unless the layer is fully connected; a tiling may not take all of the 168
+elements (the limit is exclusive); cycles leave out loading, fill, partial sums, the network's width and memory. A shift layer is
+a third as long (10 of 32 bits).
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ MJ = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a tiling may not reach (``elements``, ``ifmap_words``, ``filter_words``, ``buffer_words``: less than; ``psum_words``: at most)."""
+    """What a tiling may not reach; ``psum_words`` alone it may."""
 
     elements: int
     ifmap_words: int
@@ -105,8 +107,8 @@ class Record:
     compute_pj: float
     energy_mj: float
     latency_s: float
-    operands_mj: tuple[float, float, float]
-    levels_mj: tuple[float, float, float, float, float, float]
+    operands_mj: tuple[float, ...]
+    levels_mj: tuple[float, ...]
     tiling: tuple[int, ...]
     cycles: int
 
@@ -134,10 +136,10 @@ def predict(operation: Operation, limits: Limits = PREDICTOR) -> Record:
     latency = cycles * unit_latency
     metric = (energy - energy.min()) / energy.max() + (latency - latency.min()) / latency.max()
     best = int(np.argmin(metric))
-    levels_mj, operands_mj = (tuple(float(part[best]) for part in parts) for parts in (levels, operands))
+    levels_mj, operands_mj = ([float(part[best]) for part in parts] for parts in (levels, operands))
     return Record(
         compute_pj=levels_mj[0] * MJ, energy_mj=float(energy[best]), latency_s=float(latency[best]),
-        operands_mj=operands_mj, levels_mj=levels_mj, tiling=tuple(tiles[best].tolist()), cycles=int(cycles[best]),
+        operands_mj=tuple(operands_mj), levels_mj=tuple(levels_mj), tiling=tuple(tiles[best].tolist()), cycles=int(cycles[best]),
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -181,7 +183,9 @@ def count_accesses(operation: Operation, tiles: Int64) -> dict[str, Float64]:
     }
 
 
-def _price(count: dict[str, Float64], unit: dict[str, float]) -> tuple[tuple[Float64, ...], ...]:
+def _price(
+    count: dict[str, Float64], unit: dict[str, float]
+) -> tuple[tuple[Float64, ...], tuple[Float64, ...], Float64]:
     """Return mJ by level, by operand, and in all; summed in the records' order, which their last digits show."""
     zero = np.zeros_like(count["compute"])
     compute = count["compute"] * unit["compute"]

@@ -1,8 +1,9 @@
 """The layers of ShiftAddNAS's two stored networks, in the order of its records.
 
-Source: GATECH-EIC/ShiftAddNAS (MIT), ``CV/retraining_hybrid/boss_models.py``, ``boss_models_Q.py`` (encodings), ``boss_candidates`` (blocks) and
-``cal_energy.py`` (which sizes a record's layer has). Stages of 64, 128, 256 and 512 channels, bottlenecks of four times as many; a
-block is 0 attention, 1 convolution, 2 add, 3 shift. Depthwise positional layers are recorded as if they were dense.
+Source: GATECH-EIC/ShiftAddNAS (MIT), ``CV/retraining_hybrid``: ``boss_models.py`` and ``boss_models_Q.py`` (encodings),
+``boss_candidates`` (blocks), ``cal_energy.py`` (which sizes a record's layer has). Stages of 64, 128, 256 and 512 channels,
+bottlenecks of four times as many; a block is 0 attention, 1 convolution, 2 add, 3 shift. Depthwise positional layers are
+recorded as if they were dense.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Times and accesses of a layer on the row-stationary array.
 
-Source: Chen et al., Eyeriss (ISCA 2016, JSSC 2017). A *set* of R x e elements makes e output rows: element (i, j) convolves row i of a
-filter with the input row under output row j, and the R partial sums of a column are added up the array. An element holds p filters
-and q channels, so it makes p q S products for each output column from p q S weights and q S inputs in its registers. Sets of r
-neighbouring groups of channels stand one above the other, their columns chained; further sets take other blocks of p
-filters (t of them, inputs shared), other groups, other strips of e rows and other images (weights shared), in this order, as
-far as the array goes. R larger than the array is folded, e balanced over the strips, p, q and r over their extents.
+Source: Chen et al., Eyeriss (ISCA 2016, JSSC 2017). A *set* of R x e elements makes e output rows: element (i, j) convolves row i
+of a filter with the input row under output row j, and the R partial sums of a column are added up the array. An element holds
+p filters and q channels, so it makes p q S products for each output column from p q S weights and q S inputs in its
+registers. Sets of r neighbouring groups of channels stand one above the other, their columns chained; further sets take other
+blocks of p filters (t of them, inputs shared), other groups, other strips of e rows and other images (weights shared), in this
+order, as far as the array goes. R larger than the array is folded, e balanced over the strips, p, q and r over their extents.
 
 A tile runs, outer to inner::
 
@@ -17,12 +17,12 @@ A tile runs, outer to inner::
                 at once: p q S products in every element; inputs of the next column; for each sum of the column before
                 a word of ``o_port_words`` filters is read from obuf, added to, and written
 
-A step takes the longest of the three, all elements wait for one another at its end; a narrower batch takes as long as a full one. Sums
-leave in order: a column's are read and written one step behind its products, those of a run's last column in the first step
-of the next run, of a round's last in the gap, of a tile's last in the ``tail`` (sums, chain, pipeline). A round's first run begins
-when the array is empty. In a cycle ``wbuf`` gives ``w_port_words`` elements, ``ibuf`` ``i_port_words``, ``obuf`` reads one word and writes
-one. Zeros outside the tensor are made by the sender and take their cycles. Operands of any width take a word of 16 bits on buses
-and in registers: fewer bits save storage, traffic and energy, not time.
+A step takes the longest of the three, all elements wait for one another at its end; a narrower batch takes as long as a full
+one. Sums leave in order: a column's are read and written one step behind its products, those of a run's last column in the
+first step of the next run, of a round's last in the gap, of a tile's last in the ``tail`` (sums, chain, pipeline). A round's
+first run begins when the array is empty. In a cycle ``wbuf`` gives ``w_port_words`` elements, ``ibuf`` ``i_port_words``, ``obuf``
+reads one word and writes one. Zeros outside the tensor are made by the sender and take their cycles. Operands of any width
+take a word of 16 bits on buses and in registers: fewer bits save storage, traffic and energy, not time.
 
 ``obuf`` holds words of ``o_port_words`` filters of a group: with one filter a group (depthwise) the rest of the word is empty.
 """
@@ -38,7 +38,7 @@ import numpy as np
 from hwsim.archs.eyeriss.schedule import Arrangement, Counts, choose_arrangement, count_tile, describe_filter
 from hwsim.core.actions import Action
 from hwsim.core.datapath import DEPTH, Datapath, ExecTimes, Totals, Workload
-from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.mapping import TILE_DIMS, Boxes, G, Int64, K, Mapping, N, P, Q
 
 if TYPE_CHECKING:
     from hwsim.archs.eyeriss.spec import Eyeriss
@@ -109,21 +109,23 @@ class EyerissDatapath(Datapath):
         """Return products, accesses of the elements' registers, words on the network, accesses of buffers."""
         fmt, psum, macs = self.workload.fmt, self.arch.shell.psum_bits, self.layer.macs
         found = self._sum_counts(np.array([mapping.tile], np.int64))
-        sums = Counts(*(int(total[0]) for total in found))
+        count = {name: int(total[0]) for name, total in zip(Counts._fields, found, strict=True)}
         outputs = self.layer.out_elements
         return (
             Action(component="mac", verb="mac", count=macs, bits=(fmt.w_bits, fmt.a_bits, psum)),
-            Action(component="array", verb="add", count=int(sums.hops), bits=(psum,)),
-            Action(component="weights", verb="rf", count=macs + int(sums.w_writes), bits=(fmt.w_bits,)),
-            Action(component="inputs", verb="rf", count=macs + int(sums.i_writes), bits=(fmt.a_bits,)),
+            Action(component="array", verb="add", count=count["hops"], bits=(psum,)),
+            Action(component="weights", verb="rf", count=macs + count["w_writes"], bits=(fmt.w_bits,)),
+            Action(component="inputs", verb="rf", count=macs + count["i_writes"], bits=(fmt.a_bits,)),
             Action(component="sums", verb="rf", count=2 * macs, bits=(psum,)),
-            Action(component="network", verb="noc", count=int(sums.w_writes), bits=(fmt.w_bits,)),
-            Action(component="network", verb="noc", count=int(sums.i_writes), bits=(fmt.a_bits,)),
-            Action(component="network", verb="noc", count=int(sums.hops + 2 * sums.o_writes) - outputs, bits=(psum,)),
-            Action(component="wbuf", verb="read", count=int(sums.w_reads) * fmt.w_bits),
-            Action(component="ibuf", verb="read", count=int(sums.i_reads) * fmt.a_bits),
-            Action(component="obuf", verb="write", count=int(sums.o_writes) * psum),
-            Action(component="obuf", verb="read", count=(int(sums.o_writes) - outputs) * psum),
+            Action(component="network", verb="noc", count=count["w_writes"], bits=(fmt.w_bits,)),
+            Action(component="network", verb="noc", count=count["i_writes"], bits=(fmt.a_bits,)),
+            Action(
+                component="network", verb="noc", count=count["hops"] + 2 * count["o_writes"] - outputs, bits=(psum,)
+            ),
+            Action(component="wbuf", verb="read", count=count["w_reads"] * fmt.w_bits),
+            Action(component="ibuf", verb="read", count=count["i_reads"] * fmt.a_bits),
+            Action(component="obuf", verb="write", count=count["o_writes"] * psum),
+            Action(component="obuf", verb="read", count=(count["o_writes"] - outputs) * psum),
         )
 
     def peak_macs_per_cycle(self) -> float:

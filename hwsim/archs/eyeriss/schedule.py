@@ -6,19 +6,23 @@ Sizes are arrays that broadcast: one entry a tile, or one an arrangement where t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from hwsim.archs.eyeriss.spec import WORD_BITS
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import C, G, Int64, K, N, P, Q
+from hwsim.core.mapping import TILE_DIMS, C, G, Int64, K, N, P, Q
 
 if TYPE_CHECKING:
     from hwsim.archs.eyeriss.spec import Eyeriss
 
 PIPELINE_CYCLES = 8
-"""Registers between ``ibuf`` and ``obuf`` besides the chain of a column: two of the buffer's read, bus, multiplier (2), sum, adder above
-the array, ``obuf`` write (no RTL: unverified)."""
+"""Registers between ``ibuf`` and ``obuf`` besides the chain of a column: two of the buffer's read, bus, multiplier (2), sum, adder
+above the array, ``obuf`` write (no RTL: unverified)."""
+SETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 21, 24, 28, 32, 42, 48, 56, 64, 84, 96, 112, 128, 168)
+"""How many sets may take filters when an arrangement is chosen."""
 
 
 class Arrangement(NamedTuple):
@@ -28,17 +32,17 @@ class Arrangement(NamedTuple):
     the other in a column, their sums chained (``r``): names of the paper.
     """
 
-    e: Int64 | int
-    p: Int64 | int
-    q: Int64 | int
-    r: Int64 | int
+    e: Any
+    p: Any
+    q: Any
+    r: Any
 
 
 class Counts(NamedTuple):
     """What tiles take, int64 each.
 
-    Cycles, of these fill; cycles behind the last; elements read from ``wbuf`` and ``ibuf``; elements written to registers of weights and
-    inputs; sums written to ``obuf``; additions up the columns.
+    Cycles, of these fill; cycles behind the last; elements read from ``wbuf`` and ``ibuf``; elements written to registers of
+    weights and inputs; sums written to ``obuf``; additions up the columns.
     """
 
     cycles: Int64
@@ -92,7 +96,7 @@ def describe_filter(layer: Layer, arch: Eyeriss) -> Filter:
     )
 
 
-def _cut(extent: Int64, most: Int64 | int) -> tuple[Int64, Int64]:
+def _cut(extent: Int64, most: Any) -> tuple[Int64, Int64]:
     """Return the fewest parts of at most ``most``, and the size of the largest where they are as equal as can be."""
     parts = -(-extent // most)
     return np.asarray(parts), np.asarray(-(-extent // parts))
@@ -146,38 +150,76 @@ def count_tile(size: tuple[Int64, ...], window: Filter, arch: Eyeriss, how: Arra
     )
 
 
-def list_arrangements(layer: Layer, window: Filter, arch: Eyeriss) -> Arrangement:
-    """Return every arrangement that fits registers and array, int64 [arrangements] each; p whole words of sums unless it is K."""
-    deepest = max(1, arch.ifmap_words // window.S)
-    e = _choose_sizes(layer.P, arch.cols)
-    q = _choose_sizes(layer.C, deepest)
-    r = np.arange(1, min(arch.rows // window.rows, layer.C) + 1)
-    words = np.arange(arch.o_port_words, arch.psum_words + 1, arch.o_port_words)
-    p = np.unique(np.append(words[words < layer.K], min(layer.K, max(words[-1:], default=1))))
-    if layer.K <= arch.psum_words:
-        p = np.append(p, layer.K)
-    p = np.unique(np.maximum(1, np.minimum(p, arch.psum_words)))
-    grid = [axis.ravel() for axis in np.meshgrid(e, p, q, r, indexing="ij")]
-    keep = (grid[1] * grid[2] * window.S <= arch.filter_words) & (grid[3] <= -(-layer.C // grid[2]))
-    return Arrangement(*(axis[keep].astype(np.int64) for axis in grid))
+def list_arrangements(layer: Layer, window: Filter, arch: Eyeriss) -> tuple[Arrangement, Int64]:
+    """Return every arrangement that fits registers and array, int64 [arrangements] each, with 1 to all its sets on filters.
+
+    Of sizes that cut an extent into as many parts the most even one is listed; p is a multiple of ``o_port_words`` or K.
+    """
+    word, sets = arch.o_port_words, arch.rows // window.rows * arch.cols
+    blocks = {min(-(-size // word) * word, layer.K) for size in _choose_sizes(layer.K, arch.psum_words)}
+    axes = (
+        _choose_sizes(layer.P, arch.cols),
+        sorted(size for size in blocks if size <= arch.psum_words) or [1],
+        _choose_sizes(layer.C, max(1, arch.ifmap_words // window.S)),
+        range(1, min(arch.rows // window.rows, layer.C) + 1),
+        [t for t in SETS if t <= sets],
+    )
+    grid = np.meshgrid(*(np.array(axis, np.int64) for axis in axes), indexing="ij")
+    e, p, q, r, t = (axis.ravel() for axis in grid)
+    keep = (p * q * window.S <= arch.filter_words) & (r <= -(-layer.C // q)) & (t <= -(-layer.K // p))
+    keep &= t * r * window.rows * e <= arch.rows * arch.cols
+    return Arrangement(e[keep], p[keep], q[keep], r[keep]), t[keep]
 
 
-def _choose_sizes(extent: int, most: int) -> Int64:
+def _choose_sizes(extent: int, most: int) -> list[int]:
     """Return the part sizes up to ``most`` that cut an extent evenly: one for each number of parts."""
-    sizes = {-(-extent // parts) for parts in range(1, extent + 1)}
-    return np.array(sorted(size for size in sizes if size <= most), np.int64)
+    return sorted(size for size in {-(-extent // parts) for parts in range(1, extent + 1)} if size <= most)
 
 
 def choose_arrangement(layer: Layer, arch: Eyeriss) -> Arrangement:
-    """Return the arrangement of fewest cycles; of equals the one that reads least from ``ibuf`` and writes least to ``obuf``.
+    """Return the arrangement of fewest cycles over tiles that fit; of equals the one that moves least in ``ibuf`` and ``obuf``.
 
-    It depends on the layer and the array alone, not on bits and tiles. A batch of one pass has to fit a bank of each buffer at
-    16 bits, so that no arrangement is chosen that no tile can use; cycles are those of tiles as large as fit then.
+    Tried with each arrangement: tiles of t blocks of filters, as many rows as fit a bank of ``obuf`` and of ``ibuf``, as many
+    channels as fit ``ibuf`` and ``wbuf``, at 16 bits an element: the choice depends on layer and accelerator, not on bits.
+    Tiles are the mapper's to choose; this says which are worth it. Where nothing fits, whole layers are compared.
     """
     window = describe_filter(layer, arch)
-    found = list_arrangements(layer, window, arch)
-    dims = tuple(np.int64(getattr(layer, dim)) for dim in "NGKCPQ")
-    counts = count_tile(dims, window, arch, found)
-    traffic = counts.i_reads * 16 + (2 * counts.o_writes) * arch.shell.psum_bits
-    best = np.lexsort((traffic, counts.cycles))[0]
+    found, t = list_arrangements(layer, window, arch)
+    tile, fits = _choose_tiles(layer, window, arch, found, t)
+    dims = [np.full(len(t), getattr(layer, dim), np.int64) for dim in TILE_DIMS]
+    if fits.any():
+        found, dims = Arrangement(*(axis[fits] for axis in found)), [axis[fits] for axis in dims]
+        tile = [axis[fits] for axis in tile]
+    else:
+        tile = dims
+    counts = count_tile(tuple(tile), window, arch, found)
+    tiles = np.prod([-(-extent // size) for extent, size in zip(dims, tile, strict=True)], axis=0)
+    moved = tiles * (counts.i_reads * WORD_BITS + 2 * counts.o_writes * arch.shell.psum_bits)
+    best = np.lexsort((moved, tiles * counts.cycles))[0]
     return Arrangement(*(int(axis[best]) for axis in found))
+
+
+def _choose_tiles(
+    layer: Layer, window: Filter, arch: Eyeriss, how: Arrangement, t: Int64
+) -> tuple[list[Int64], npt.NDArray[np.bool_]]:
+    """Return tiles along N G K C P Q that fit a bank each, int64 [arrangements] each, and where there is one."""
+    shell, ones = arch.shell, np.ones(len(t), np.int64)
+    w_words, i_words = (shell.bank_bits(name) // WORD_BITS for name in ("wbuf", "ibuf"))
+    sums = shell.bank_bits("obuf") // shell.psum_bits
+    k = np.minimum(t * how.p, layer.K)
+    least = np.minimum(how.q * how.r, layer.C)
+    across = -(-k // arch.o_port_words) * arch.o_port_words * layer.Q
+    height = i_words // (least * layer.W)
+    rows = np.minimum(sums // across, (height - layer.dilation[0] * (layer.R - 1) - 1) // layer.stride[0] + 1)
+    p_rows = np.minimum(rows // how.e * how.e, layer.P)
+    reach = (np.maximum(p_rows, 1) - 1) * layer.stride[0] + layer.dilation[0] * (layer.R - 1) + 1
+    most = np.minimum(w_words // (k * layer.R * layer.S), i_words // (np.minimum(reach, layer.H) * layer.W))
+    c = np.minimum(most // least * least, layer.C)
+    fits = (p_rows >= np.minimum(how.e, layer.P)) & (c > 0)
+    # groups and images besides, where whole ones fit
+    spare = np.minimum(sums // (across * np.maximum(p_rows, 1)), w_words // np.maximum(k * c * layer.R * layer.S, 1))
+    spare = np.minimum(spare, i_words // np.maximum(np.minimum(reach, layer.H) * layer.W * c, 1))
+    whole = (k == layer.K) & (c == layer.C)
+    g = np.where(whole, np.clip(spare, 1, layer.G), 1)
+    n = np.where((p_rows == layer.P) & (g == 1), np.clip(spare, 1, layer.N), 1)
+    return [n, g, k, np.maximum(c, 1), np.maximum(p_rows, 1), ones * layer.Q], fits

@@ -68,7 +68,7 @@ class Eyeriss(Arch):
         for field, bits in (("w_bits", fmt.w_bits), ("a_bits", fmt.a_bits)):
             if bits > WORD_BITS:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {WORD_BITS} bits")
-        if layer.S > self.ifmap_words:
+        if self.ifmap_words < layer.S:
             raise SpecError(
                 f"layer {layer.name}: S", layer.S, f"filters of at most {self.ifmap_words} columns on {self.name}",
                 "more input registers (--set ifmap_words=...) would help",
@@ -101,26 +101,27 @@ PRESETS = {
     "paper": Eyeriss(
         preset="paper", rows=12, cols=14,
         shell=Shell(
-            wbuf_bits=16 * KIB, ibuf_bits=28 * KIB, obuf_bits=64 * KIB, stage_bits=8 * KIB, vector_lanes=4, store_lanes=4,
+            wbuf_bits=16 * KIB, ibuf_bits=24 * KIB, obuf_bits=54 * KIB, stage_bits=14 * KIB, vector_lanes=4, store_lanes=4,
             obuf_port_bits=4 * 32,
         ),
         memory=Memory(bits_per_cycle=64, latency_cycles=32),
         clock_hz=200e6, node_nm=65, energy_table="eyeriss65",
-        source="Chen et al., Eyeriss (ISSCC 2016, ISCA 2016, JSSC 2017): 12 x 14 elements, 108 KB of buffer, registers 12, 224 and 24 "
-        "words, 65 nm, 200 MHz; widths of the network from memory of JSSC 2017. The chip shares 100 KB among inputs and sums as "
-        "a layer needs it and prefetches weights through 8 KB; here the 108 KB are split for good, each part has two banks, sums "
-        "have 32 bits instead of 16, and the store unit's 8 KB come on top",
+        source="Chen et al., Eyeriss (ISSCC 2016, ISCA 2016, JSSC 2017): 12 x 14 elements, 108 KB of buffer, registers 12, 224 and "
+        "24 words, 65 nm, 200 MHz; widths of the network from memory of JSSC 2017. The chip shares 100 KB among inputs and "
+        "sums as a layer needs it and prefetches weights through 8 KB; here the 108 KB are split for good, outputs that wait "
+        "for memory included, and each part but theirs has two banks; sums have 32 bits instead of 16",
         unverified=(*PORTS, *SPLIT, "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle", "memory.latency_cycles"),
     ),
     "predictor": Eyeriss(
         preset="predictor", rows=12, cols=14, filter_words=192, psum_words=16, w_port_words=16, i_port_words=16, o_port_words=16,
         shell=Shell(
-            wbuf_bits=16 * KIB, ibuf_bits=48 * KIB, obuf_bits=64 * KIB, obuf_port_bits=16 * 32, vector_lanes=16, store_lanes=16,
+            wbuf_bits=16 * KIB, ibuf_bits=32 * KIB, obuf_bits=64 * KIB, stage_bits=16 * KIB, obuf_port_bits=16 * 32,
+            vector_lanes=16, store_lanes=16,
         ),
         memory=Memory(bits_per_cycle=256, latency_cycles=32),
         clock_hz=250e6,
-        source="GATECH-EIC/DNN-Chip-Predictor, predictor_eyeriss_only: 168 elements, registers 12, 192 and 16 words, 65,536 words of "
-        "buffer (128 KB), 250 MHz, 45 nm; its network and memory are never too slow, those here are wide",
+        source="GATECH-EIC/DNN-Chip-Predictor, predictor_eyeriss_only: 168 elements, registers 12, 192 and 16 words, 65,536 words "
+        "of buffer (128 KB), 250 MHz, 45 nm; its network and memory are never too slow, those here are wide",
         unverified=(*PORTS, *SPLIT, "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle", "memory.latency_cycles"),
     ),
     "small": Eyeriss(
