@@ -63,7 +63,8 @@ class Layer:
     activation : str
         Fused behind the operator (for op ``activation``: the operator itself).
     attrs : tuple of (str, value)
-        What else the operator needs, sorted by name: ``groups`` of a shuffle, ``start``/``stop`` (channels) of a slice,
+        What else the operator needs, sorted by name: ``groups`` of a shuffle or ``rotate``, by how many channels it turns them
+        (channel c takes those of c + rotate, counted round), ``start``/``stop`` (channels) of a slice,
         ``count_include_pad`` of an average pooling, ``shape`` of a reshape, ``perm`` of a transpose, ``alpha``, ``low``/``high``,
         ``operator`` of a MAC layer that does not multiply (`hwsim.core.policy.OPERATORS`).
     """

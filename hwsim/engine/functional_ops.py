@@ -218,10 +218,10 @@ def _pool(x: Array, layer: Layer, fill: float, combine: Callable[..., Array], dt
 def move_elements(layer: Layer, inputs: list[Array], pad_value: float = 0) -> Array:
     """Execute an operator that only moves elements (``ADDRESS_OPS``).
 
-    Attributes: ``groups`` of a shuffle; ``start``, ``stop``, ``step`` and ``axis`` (default: channels) of a slice; ``perm`` of a
-    transpose and ``shape_in``, its input's shape where that has more than four dimensions; ``channels_before``,
-    ``channels_after`` and ``mode`` (numpy's names) of a pad, whose constant is ``pad_value``. Flatten and reshape take the
-    layer's output shape.
+    Attributes: ``groups`` or ``rotate`` of a shuffle (see `hwsim.core.layer`); ``start``, ``stop``, ``step`` and ``axis`` (default:
+    channels) of a slice; ``perm`` of a transpose and ``shape_in``, its input's shape where that has more than four dimensions;
+    ``channels_before``, ``channels_after`` and ``mode`` (numpy's names) of a pad, whose constant is ``pad_value``. Flatten and
+    reshape take the layer's output shape.
     """
     x = inputs[0]
     batch, out_shape = x.shape[0], layer.out_shape[1:]
@@ -234,6 +234,9 @@ def move_elements(layer: Layer, inputs: list[Array], pad_value: float = 0) -> Ar
     if layer.op == "transpose":
         return _transpose(layer, x).reshape(batch, *out_shape)
     if layer.op == "shuffle":
+        turn = layer.attr("rotate")
+        if isinstance(turn, int):
+            return np.roll(x, -turn, axis=1)
         groups = layer.attr("groups")
         if not isinstance(groups, int) or groups < 1 or x.shape[1] % groups:
             raise HwsimError(f"layer {layer.name}: {x.shape[1]} channels cannot be shuffled in {groups!r} groups")

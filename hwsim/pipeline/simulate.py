@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,12 +17,14 @@ from hwsim.core.network import Network
 from hwsim.core.policy import LayerFormat, Policy
 from hwsim.core.program import LayerTrace
 from hwsim.core.report import AreaItem, Report
+from hwsim.core.shell import Memory
 from hwsim.core.stats import STALLS, LayerCost, LayerStats
 from hwsim.core.tensors import Tensors
 from hwsim.pipeline.layer import run_layer
 from hwsim.pipeline.prices import Prices, choose_prices
 from hwsim.pipeline.provenance import Sources, write_provenance
 from hwsim.pipeline.tensors import check_finite, check_sizes, fit_inputs, prepare_tensors, stream_data
+from hwsim.pipeline.widen import widen_by_policy
 from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
 from mappers.cache import MappingCache, open_cache
 from mappers.objective import Objective
@@ -146,8 +148,18 @@ def simulate_traced(
         area=prices.price_area(),
         peak_activation_bits=peak_activation_bits(network, _fill_bits(network, policy, bits)),
         provenance=write_provenance(network, arch, policy, prices, objective, rows, sources, sorted(run.unknowns)),
+        port_cycles=count_port_cycles(arch.memory, [row.stats for row in rows]),
     )
     return (report if record is None else _report_fpga(report, record)), tuple(traces)
+
+
+def count_port_cycles(memory: Memory, stats: Sequence[LayerStats]) -> int:
+    """Return the cycles that the memory's busiest port is busy at least, all layers one after the other."""
+    moved = {"W": 0, "I": 0, "O": 0}
+    for item in (item for layer in stats for item in layer.traffic if item.level == "dram"):
+        moved[item.operand if item.operand in moved else "O"] += item.read_bits + item.write_bits
+    busiest = max(moved.values()) if memory.channels == "per-operand" else sum(moved.values())
+    return -(-busiest // memory.bits_per_cycle)
 
 
 def _report_fpga(report: Report, record: FpgaRecord) -> Report:
@@ -216,7 +228,7 @@ def price_workload(
     SpecError, Infeasible
         Formats that the engine has not; no tiling fits the buffers.
     """
-    arch = prices.arch
+    arch = prices.arch.part_for(load)
     datapath = arch.bind(load, data)
     mapping = find(datapath, arch, prices.make_objective(objective, datapath))
     stats, trace = run_layer(datapath, arch, mapping)
@@ -238,6 +250,7 @@ def price_workload(
         energy=energy,
         mapping=mapping,
         notes=datapath.notes(),
+        engine=arch.engine_of(load),
     )
     return cost, trace, unknowns
 
@@ -265,7 +278,7 @@ def resolve_network(
         from hwsim.policies.read import resolve_policy
 
         policy = resolve_policy(policy, network, model).policy
-    return network, tensors, policy
+    return widen_by_policy(network, tensors, policy)
 
 
 def resolve_arch(arch: Arch | str, preset: str | None, fpga: str | None) -> tuple[Arch, FpgaRecord | None]:
