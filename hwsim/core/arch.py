@@ -137,6 +137,14 @@ class Arch(ABC):
         """Return the engine's own memories, the shell's scratchpads left out; none by default."""
         return ()
 
+    def engine_of(self, workload: Workload) -> str:
+        """Return the name of the engine that runs a layer where there are several, which work on different frames at a time."""
+        return ""
+
+    def part_for(self, workload: Workload) -> Arch:
+        """Return the accelerator as the engine of a layer has it: where several share the buffers, with its share of them."""
+        return self
+
     def store_weights(self, workload: Workload, weight: Array) -> StoredWeights | None:
         """Return float weights ``[G*K, C, R, S]`` in the architecture's own codec, or None where they stay dense integers."""
         return None

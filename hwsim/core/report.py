@@ -93,6 +93,8 @@ class Report:
         Largest sum of live activation tensors while the network runs.
     provenance : Provenance
         Sources.
+    port_cycles : int
+        Cycles that the memory's busiest port is busy at least in a pass.
     """
 
     network: Network
@@ -102,6 +104,7 @@ class Report:
     area: tuple[AreaItem, ...]
     peak_activation_bits: int
     provenance: Provenance
+    port_cycles: int = 0
 
     @property
     def cycles(self) -> int:
@@ -122,6 +125,24 @@ class Report:
     def fps(self) -> float:
         """Images a second."""
         return self.batch / self.latency_s if self.cycles else 0.0
+
+    @property
+    def interval_cycles(self) -> int:
+        """Cycles from one pass to the next where engines work on different passes at a time, at best; `cycles` elsewhere.
+
+        The busiest engine, all of its layers one after the other, or all transfers through the memory's port where those take
+        longer. Waiting of engines for each other at that port is not simulated.
+        """
+        busy: dict[str, int] = {}
+        for cost in self.layers:
+            if cost.stats.cycles:
+                busy[cost.engine] = busy.get(cost.engine, 0) + cost.stats.cycles
+        return max(*busy.values(), self.port_cycles) if len(busy) > 1 else self.cycles
+
+    @property
+    def throughput_fps(self) -> float:
+        """Images a second with passes in the engines' pipeline (`interval_cycles`); `fps` where there is one engine."""
+        return self.batch * self.clock_hz / self.interval_cycles if self.cycles else 0.0
 
     @property
     def energy_pj(self) -> float:

@@ -23,8 +23,9 @@ SCHEMA = 1
 def build_dict(report: Report) -> dict[str, Any]:
     """Return a report as plain values: ``schema``, ``layers`` (one entry a layer), ``totals``, ``area``, ``provenance``.
 
-    Units stand in the names; ``latency_s`` in seconds, ``fps`` in images a second, ``edp`` in J*s of one pass of ``batch``
-    images, ``tops`` in 1e12 operations a second at two operations a multiply-accumulate.
+    Units stand in the names; ``latency_s`` in seconds, ``fps`` in images a second (``throughput_fps`` with passes in the engines'
+    pipeline), ``edp`` in J*s of one pass of ``batch`` images, ``tops`` in 1e12 operations a second at two operations a
+    multiply-accumulate.
     """
     return {
         "schema": SCHEMA,
@@ -101,6 +102,7 @@ def build_totals(report: Report) -> dict[str, Any]:
         "stall_cycles": report.stall_cycles(),
         "latency_s": report.latency_s,
         "fps": report.fps,
+        "throughput_fps": report.throughput_fps,
         "energy_pj": report.energy_pj,
         "energy_pj_by": sum_energy(report),
         "edp": report.edp,

@@ -109,6 +109,8 @@ class LayerCost:
         Tiling and loop order; None for a layer without cycles.
     notes : tuple of str
         What to know about these figures.
+    engine : str
+        Which engine ran it, where there are several that work on different frames at a time (`hwsim.core.arch.Arch.engine_of`).
     """
 
     name: str
@@ -122,6 +124,7 @@ class LayerCost:
     energy: tuple[EnergyTerm, ...]
     mapping: Mapping | None = None
     notes: tuple[str, ...] = ()
+    engine: str = ""
 
     @property
     def cycles(self) -> int:

@@ -174,10 +174,13 @@ def format_totals(report: Report, width: int | None = None) -> str:
     area = f"{format_digits(totals['area_um2'] / 1e6)} mm2" if totals["area_um2"] else "unknown"
     if unknown and all(" of " in item.name for item in report.area):  # cells of an FPGA
         area, unknown = "; ".join(unknown), []
+    piped = ""
+    if report.interval_cycles != report.cycles:
+        piped = f", at best {format_digits(totals['throughput_fps'])} with passes in the engines' pipeline"
     lines = [
         ("cycles", " + ".join([f"{cycles:,} = compute {format_share(totals['compute_cycles'], cycles)} %", *stalls])),
         ("latency", f"{format_si(totals['latency_s'], 's')} at {format_si(totals['clock_hz'], 'Hz')}{images}"),
-        ("throughput", f"{format_digits(totals['fps'])} images/s, {format_si(totals['tops'] * 1e12, 'OPS')}"),
+        ("throughput", f"{format_digits(totals['fps'])} images/s, {format_si(totals['tops'] * 1e12, 'OPS')}{piped}"),
         ("utilization", f"{100 * totals['utilization']:.1f} % of {format_si(totals['macs'], 'MACs')} at full rate"),
         (
             "energy",

@@ -29,6 +29,7 @@ TOTAL_KEYS = {
         "stall_cycles",
         "latency_s",
         "fps",
+        "throughput_fps",
         "energy_pj",
         "energy_pj_by",
     ),
