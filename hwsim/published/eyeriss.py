@@ -24,7 +24,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from hwsim.core.errors import Infeasible
+from hwsim.core.errors import SpecError
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -123,12 +123,12 @@ def predict(operation: Operation, limits: Limits = PREDICTOR) -> Record:
 
     Raises
     ------
-    Infeasible
+    SpecError
         No tiling keeps the limits.
     """
     tiles = list_tilings(operation, limits)
     if not len(tiles):
-        raise Infeasible(f"no tiling of {operation} keeps the limits {limits}")
+        raise SpecError("operation", operation, f"a tiling that keeps {limits}")
     units, unit_latency = price_units(operation.kind)
     accesses = count_accesses(operation, tiles)
     levels, operands, energy = _price(accesses, units)

@@ -159,7 +159,7 @@ def list_arrangements(layer: Layer, window: Filter, arch: Eyeriss) -> tuple[Arra
     blocks = {min(-(-size // word) * word, layer.K) for size in _choose_sizes(layer.K, arch.psum_words)}
     axes = (
         _choose_sizes(layer.P, arch.cols),
-        sorted(size for size in blocks if size <= arch.psum_words) or [1],
+        sorted(size for size in blocks if size <= arch.psum_words),
         _choose_sizes(layer.C, max(1, arch.ifmap_words // window.S)),
         range(1, min(arch.rows // window.rows, layer.C) + 1),
         [t for t in SETS if t <= sets],

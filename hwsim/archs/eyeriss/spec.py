@@ -58,8 +58,12 @@ class Eyeriss(Arch):
             require_int(f"eyeriss.{field}", getattr(self, field), 1, most)
         for field in ("w_port_words", "i_port_words", "o_port_words"):
             require_int(f"eyeriss.{field}", getattr(self, field), 1, 256)
-        if self.filter_words < self.ifmap_words:
-            raise SpecError("eyeriss.filter_words", self.filter_words, f"at least ifmap_words ({self.ifmap_words})")
+        least = self.ifmap_words * self.o_port_words
+        if self.filter_words < least:
+            wanted = f"at least ifmap_words * o_port_words ({least}): a row of as many filters as a word of sums has"
+            raise SpecError("eyeriss.filter_words", self.filter_words, wanted)
+        if self.psum_words < self.o_port_words:
+            raise SpecError("eyeriss.psum_words", self.psum_words, f"at least o_port_words ({self.o_port_words})")
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for formats of more than 16 bits and filter rows that an element's registers do not hold."""
