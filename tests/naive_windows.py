@@ -75,7 +75,7 @@ def small_layers(draw, most_macs: int = 12000):
 @st.composite
 def windows(draw, layers=None, density: float | None = None, bits: int = 8):
     """A layer with activations and weights, some of them zero."""
-    layer = draw(layers or small_layers())
+    layer = draw(small_layers() if layers is None else layers)
     rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
     top = (1 << (bits - 1)) - 1
     x = rng.integers(-top, top + 1, layer.in_shape)
