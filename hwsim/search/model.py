@@ -1,0 +1,458 @@
+"""`CostModel`: what policies cost on an accelerator, by look-up in exact tables of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hwsim.core.arch import Arch
+from hwsim.core.datapath import Workload
+from hwsim.core.errors import HwsimError, InputError, SpecError
+from hwsim.core.mapping import Int64
+from hwsim.core.network import Network
+from hwsim.core.policy import LayerFormat, Policy, parse_policy
+from hwsim.core.tensors import Tensors
+from hwsim.pipeline.prices import choose_prices
+from hwsim.pipeline.simulate import Progress, resolve_arch, resolve_network, simulate
+from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
+from hwsim.quant.calibrate import choose_tensor_bits
+from hwsim.search.book import Book, Job, at_formats, read_formats
+from hwsim.search.store import Entry, Store, choose_path
+from hwsim.search.structure import MOST_AXES, describe_structure
+from hwsim.search.tables import MOST_BITS, Float64, Int8, OutOfRange, Tables
+
+Policies = Policy | str | npt.ArrayLike | Sequence[Policy | str]
+"""One policy, or many: see `CostModel`."""
+METRICS = ("latency_cycles", "energy_pj", "weight_bits")
+"""What tables hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What policies cost: numbers for one policy, arrays ``[B]`` for many (not hashable then).
+
+    Parameters
+    ----------
+    latency_cycles : int or int64
+        Cycles of one pass.
+    latency_s, energy_pj, edp : float or float64
+        Seconds, pJ, J*s of one pass.
+    weight_bits, peak_activation_bits : int or int64
+        Stored weights; largest sum of live activation tensors.
+    """
+
+    latency_cycles: Any
+    latency_s: Any
+    energy_pj: Any
+    edp: Any
+    weight_bits: Any
+    peak_activation_bits: Any
+
+
+class CostModel:
+    """What policies cost on an accelerator, equal to `hwsim.simulate` of the same policy, by look-up.
+
+    A policy is a `Policy`, a short string or file (as `simulate` takes it), or an array ``[L, 2]`` of weight and activation bits,
+    1 to 16, one row a MAC layer in network order (`layers`); int8 is fastest. Many are an array ``[B, L, 2]`` or a list of
+    policies. Arrays have the other fields, and the activation bits of tensors that no MAC layer reads, of ``base``.
+
+    Prices that are not known yet are simulated when a policy asks for them, several at once, and kept on disk; `build` does
+    it beforehand. A model is a snapshot: constants changed later do not reach it.
+
+    Parameters
+    ----------
+    network, arch, preset, batch, objective, energy_table, fpga
+        As `simulate` takes them.
+    base : LayerFormat or str
+        Formats of what an array does not say, ``w8a8`` by default.
+    tensors, image, seed
+        For accelerators whose cycles depend on data, as `simulate` takes them: such models have no tables, they
+        simulate every policy as a whole, once.
+    cache : bool or path
+        Keep prices on disk: in the user's cache, not at all, or in this file.
+    workers : int, optional
+        Processes that simulate; by default one a processor.
+
+    Raises
+    ------
+    HwsimError
+        As `simulate`.
+    """
+
+    def __init__(
+        self,
+        network: Network | str,
+        arch: Arch | str = "systolic",
+        *,
+        preset: str | None = None,
+        batch: int = 1,
+        objective: str = "cycles",
+        energy_table: str | None = None,
+        fpga: str | None = None,
+        base: LayerFormat | str = "w8a8",
+        tensors: Tensors | None = None,
+        image: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        cache: bool | str | Path = True,
+        workers: int | None = None,
+    ) -> None:
+        self._model = network if isinstance(network, str) else None
+        self.network, tensors, _ = resolve_network(network, batch, tensors, Policy())
+        self.arch, _ = resolve_arch(arch, preset, fpga)
+        self.base = _read_base(base)
+        self.objective = objective
+        self._data = {"tensors": tensors, "image": image, "seed": seed, "energy_table": energy_table}
+        self._structure = describe_structure(self.network)
+        self._rows = {name: row for row, name in enumerate(self._structure.macs)}
+        self._whole: dict[Policy, Costs] = {}
+        prices = choose_prices(self.arch, energy_table)
+        path = choose_path() if cache is True else Path(cache) if cache else None
+        self._store = Store(None if self.arch.needs_data else path)
+        self._book = Book(prices, objective, self._store, workers)
+        self._regular = all(len(one.axes) <= MOST_AXES for one in self._structure.layers)
+        self._tables = Tables(self._structure) if self._regular and not self.arch.needs_data else None
+        self._workloads = list_workloads(self.network, Policy(default=self.base))
+        self._numbers: list[int] = []
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the MAC layers: the rows of a policy array."""
+        return self._structure.macs
+
+    @property
+    def clock_hz(self) -> float:
+        """Clock."""
+        return self.arch.clock_hz
+
+    def accepts(self) -> npt.NDArray[np.bool_]:
+        """Return which weight and activation bits each layer can run at, bool [L, 16, 16], index [layer][w - 1][a - 1]."""
+        found = np.zeros((len(self.layers), MOST_BITS, MOST_BITS), bool)
+        for row, name in enumerate(self.layers):
+            for w, a in np.ndindex(MOST_BITS, MOST_BITS):
+                load = at_formats(self._workloads[name], (w + 1, a + 1, a + 1, a + 1))
+                try:
+                    self.arch.check(load)
+                except HwsimError:
+                    continue
+                found[row, w, a] = True
+        return found
+
+    def price(self, policies: Policies) -> Costs:
+        """Return all costs of one policy or of many."""
+        cycles = self.latency_cycles(policies)
+        energy = self.energy_pj(policies)
+        seconds = cycles / self.clock_hz
+        return Costs(
+            latency_cycles=cycles,
+            latency_s=seconds,
+            energy_pj=energy,
+            edp=energy * 1e-12 * seconds,
+            weight_bits=self.weight_bits(policies),
+            peak_activation_bits=self.peak_activation_bits(policies),
+        )
+
+    def latency_cycles(self, policies: Policies) -> Any:
+        """Return the cycles of one pass: int, or int64 [B].
+
+        Raises
+        ------
+        SpecError, Infeasible, UnknownName
+            Bits or formats that the accelerator has not, as `simulate` raises them; arrays of another shape.
+        """
+        return self._look_up(policies, "latency_cycles")
+
+    def latency_s(self, policies: Policies) -> Any:
+        """Return the seconds of one pass: float, or float64 [B]."""
+        return self.latency_cycles(policies) / self.clock_hz
+
+    def energy_pj(self, policies: Policies) -> Any:
+        """Return the energy of one pass in pJ: float, or float64 [B]."""
+        return self._look_up(policies, "energy_pj")
+
+    def edp(self, policies: Policies) -> Any:
+        """Return the energy-delay product of one pass in J*s: float, or float64 [B]."""
+        return self.energy_pj(policies) * 1e-12 * self.latency_s(policies)
+
+    def weight_bits(self, policies: Policies) -> Any:
+        """Return the stored bits of all weights: int, or int64 [B]."""
+        return self._look_up(policies, "weight_bits")
+
+    def peak_activation_bits(self, policies: Policies) -> Any:
+        """Return the largest sum of live activation tensors, bits: int, or int64 [B]."""
+        return self._look_up(policies, "peak_activation_bits")
+
+    def _look_up(self, policies: Policies, metric: str) -> Any:
+        if isinstance(policies, list | tuple) and policies and isinstance(policies[0], Policy | str):
+            return np.array([self._look_up(policy, metric) for policy in policies])  # type: ignore[arg-type]
+        if isinstance(policies, Policy | str):
+            policy = self._read_policy(policies) if isinstance(policies, str) else policies
+            columns = None if self._tables is None else self._list_columns(policy)
+            if columns is None:
+                return getattr(self._price_whole(policy), metric)
+            return self._sum(columns, policy.default.a_bits, metric)[0].item()
+        array = self._read_array(policies)
+        if self._tables is None:
+            rows = array.reshape(-1, len(self.layers), 2)
+            found = [getattr(self._price_whole(self.to_policy(row)), metric) for row in rows]
+            return np.array(found) if array.ndim == 3 else found[0]
+        sums = self._sum(array.reshape(-1, 2 * len(self.layers)), self.base.a_bits, metric)
+        return sums if array.ndim == 3 else sums[0].item()
+
+    def _sum(self, columns: Int8, default: int, metric: str) -> Int64 | Float64:
+        tables = self._tables
+        assert tables is not None
+        try:
+            if metric == "latency_cycles":
+                return tables.sum_cycles(columns, default, self._build)
+            if metric == "energy_pj":
+                return tables.sum_energies(columns, default, self._build)
+            if metric == "weight_bits":
+                return tables.sum_weight_bits(columns, default, self._build)
+            return tables.find_peaks(columns, default)
+        except OutOfRange as found:
+            name, what = self.layers[found.column // 2], "wa"[found.column % 2]
+            given = int(columns[found.row, found.column])
+            raise SpecError(f"policy {found.row}, layer {name}: {what}_bits", given, "1 to 16") from None
+
+    def _read_policy(self, text: str) -> Policy:
+        from hwsim.policies.read import resolve_policy
+
+        return resolve_policy(text, self.network, self._model).policy
+
+    def _read_array(self, policies: Any) -> Int8:
+        """Return policies as int8, ``[L, 2]`` or ``[B, L, 2]``, in one piece."""
+        array = np.asarray(policies)
+        if array.ndim not in (2, 3) or array.shape[-2:] != (len(self.layers), 2):
+            raise SpecError("policies.shape", array.shape, f"[{len(self.layers)}, 2] or [B, {len(self.layers)}, 2]")
+        if array.dtype != np.int8:
+            if array.dtype.kind not in "iu":
+                raise SpecError("policies.dtype", str(array.dtype), "integers: bits of weights and activations")
+            array = np.clip(array, 0, 127).astype(np.int8)  # what is out of range stays so
+        return np.ascontiguousarray(array)
+
+    def to_policy(self, array: npt.ArrayLike) -> Policy:
+        """Return one array ``[L, 2]`` as a Policy."""
+        rows = self._read_array(array).reshape(-1, 2).tolist()
+        formats = (replace(self.base, w_bits=w, a_bits=a) for w, a in rows)
+        return Policy(default=self.base, layers=tuple(zip(self.layers, formats, strict=True)))
+
+    def to_array(self, policy: Policy | str) -> Int8:
+        """Return the bits of a policy, int8 [L, 2].
+
+        Raises
+        ------
+        UnknownName
+            The policy names a layer that the network has not.
+        """
+        found = self._read_policy(policy) if isinstance(policy, str) else policy
+        found.check(self.network)
+        formats = dict(found.layers)
+        rows = [formats.get(name, found.default) for name in self.layers]
+        return np.array([(fmt.w_bits, fmt.a_bits) for fmt in rows], np.int8).reshape(-1, 2)
+
+    def _list_columns(self, policy: Policy) -> Int8 | None:
+        """Return the columns of a policy, None where it says more than the bits of arrays do."""
+        base = self.base
+        row = [0] * (2 * len(self.layers))
+        default, known = policy.default, self._rows
+        for fmt in (default, *(fmt for _, fmt in policy.layers)):
+            if (fmt.operator, fmt.codec, fmt.scale, fmt.channel_bits, fmt.groups) != (
+                base.operator, base.codec, base.scale, base.channel_bits, base.groups,
+            ):  # fmt: skip
+                return None
+        row[0::2] = [default.w_bits] * len(self.layers)
+        row[1::2] = [default.a_bits] * len(self.layers)
+        for name, fmt in policy.layers:
+            place = known.get(name)
+            if place is None:
+                policy.check(self.network)
+            else:
+                row[2 * place], row[2 * place + 1] = fmt.w_bits, fmt.a_bits
+        return np.array([row], np.int8)
+
+    def _price_whole(self, policy: Policy) -> Costs:
+        """Return the costs of a policy that the tables do not cover: layer by layer, or by simulation where data matters."""
+        known = self._whole.get(policy)
+        if known is None:
+            known = self._whole[policy] = self._simulate(policy) if self.arch.needs_data else self._add_up(policy)
+        return known
+
+    def _simulate(self, policy: Policy) -> Costs:
+        report = simulate(self.network, self.arch, policy=policy, objective=self.objective, **self._data)  # type: ignore[arg-type]
+        return Costs(
+            latency_cycles=report.cycles,
+            latency_s=report.latency_s,
+            energy_pj=report.energy_pj,
+            edp=report.edp,
+            weight_bits=sum(cost.weight_bits for cost in report.layers),
+            peak_activation_bits=report.peak_activation_bits,
+        )
+
+    def _add_up(self, policy: Policy) -> Costs:
+        loads = list_workloads(self.network, policy)
+        for load in loads.values():
+            if load.layer.kind == "mac":
+                self.arch.check(load)
+        entries = self._find_all(list(loads.values()))
+        cycles, energy = sum(one.cycles for one in entries), sum(one.energy_pj for one in entries)
+        seconds = cycles / self.clock_hz
+        bits = {**choose_tensor_bits(self.network, policy), **{name: load.out_bits for name, load in loads.items()}}
+        return Costs(
+            latency_cycles=cycles,
+            latency_s=seconds,
+            energy_pj=energy,
+            edp=energy * 1e-12 * seconds,
+            weight_bits=sum(one.weight_bits for one in entries),
+            peak_activation_bits=peak_activation_bits(self.network, bits),
+        )
+
+    def _find_all(self, loads: Sequence[Workload], progress: Progress | None = None) -> list[Entry]:
+        """Return the prices of workloads; raises what the first of those raises that cannot be run."""
+        jobs = [(self._book.number(load), read_formats(load)) for load in loads]
+        self._book.build(jobs, progress)
+        entries = []
+        for load, job in zip(loads, jobs, strict=True):
+            entry = self._book.find(job)
+            if entry is None:
+                self._book.explain(load)
+                raise HwsimError(f"layer {load.layer.name}: it has no price")
+            entries.append(entry)
+        return entries
+
+    def _number(self, index: int) -> int:
+        if not self._numbers:
+            self._numbers = [self._book.number(self._workloads[one.layer.name]) for one in self._structure.layers]
+        return self._numbers[index]
+
+    def _build(self, places: Iterable[int], progress: Progress | None = None, refused: bool = False) -> None:
+        """Fill entries of the tables; raises for the first that cannot be run unless ``refused`` ones may stay empty."""
+        tables, layers = self._tables, self._structure.layers
+        assert tables is not None
+        jobs: list[tuple[int, int, Job]] = []
+        for place in places:
+            index, values = tables.decode(int(place))
+            jobs.append((int(place), index, (self._number(index), layers[index].formats(values))))
+        self._book.build([job for _, _, job in jobs], progress)
+        for place, index, job in jobs:
+            entry = self._book.find(job)
+            if entry is not None:
+                tables.fill(place, entry)
+            elif not refused:
+                self._book.explain(at_formats(self._workloads[layers[index].layer.name], job[1]))
+
+    def build(
+        self, w_bits: Iterable[int] = range(1, 9), a_bits: Iterable[int] = range(1, 9), progress: Progress | None = None
+    ) -> None:
+        """Simulate beforehand what policies of these bits can ask for; what the accelerator refuses is left out.
+
+        Raises
+        ------
+        HwsimError
+            Cycles depend on data: there are no tables.
+        """
+        tables = self._require_tables()
+        w, a = (_read_bits(name, bits) for name, bits in (("w_bits", w_bits), ("a_bits", a_bits)))
+        places = [
+            place
+            for index in range(len(self._structure.layers))
+            for place in tables.list_reachable(index, w, a, self.base.a_bits)
+        ]
+        self._build(places, progress, refused=True)
+
+    def table(
+        self, layer: str, metric: str = "latency_cycles", in_bits: int | None = None, out_bits: int | None = None,
+        most_bits: int = 8,
+    ) -> Int64 | Float64:  # fmt: skip
+        """Return what one MAC layer costs at every precision, ``[most_bits, most_bits]``, index ``[w - 1][a - 1]``.
+
+        A plain array: a differentiable search multiplies its probabilities with it. The layer's price depends besides on the
+        bits at which its input and its output are stored. By default both follow its own ``a``, as in the network at uniform bits.
+
+        Parameters
+        ----------
+        layer : str
+            A MAC layer.
+        metric : str
+            ``latency_cycles`` or ``weight_bits`` (int64; -1 where the accelerator refuses), ``energy_pj`` (float64; NaN there).
+        in_bits, out_bits : int, optional
+            Bits of the stored input (never less than ``a``: the layer reads it at its own) and output.
+        most_bits : int
+            1 to 16.
+
+        Raises
+        ------
+        UnknownName, SpecError
+        HwsimError
+            Cycles depend on data: there are no tables.
+        """
+        self._require_tables()
+        self.network.layer(layer)
+        if layer not in self._rows:
+            raise SpecError("layer", layer, "a convolution or gemm")
+        if metric not in METRICS:
+            raise SpecError("metric", metric, " or ".join(METRICS))
+        (most,) = _read_bits("most_bits", (most_bits,))
+        load, jobs = self._workloads[layer], []
+        for w, a in np.ndindex(most, most):
+            stored, written = max(a + 1, in_bits or 0), out_bits or a + 1
+            jobs.append((self._book.number(load), (w + 1, a + 1, stored, written)))
+        self._book.build(jobs)
+        entries = [self._book.find(job) for job in jobs]
+        place, absent = METRICS.index(metric), float("nan") if metric == "energy_pj" else -1
+        found = np.array([absent if entry is None else entry[place] for entry in entries])
+        return found.reshape(most, most)
+
+    def lut(self, most_bits: int = 8, progress: Progress | None = None) -> Int64:
+        """Return the cycles of all MAC layers in HAQ's layout, int64 ``[L, most_bits, most_bits]``, ``[layer][w - 1][a - 1]``.
+
+        An entry is the layer's row in the network at uniform bits (``w4a6``): its input and output are stored at ``a`` too. Layers
+        without weights are not in it.
+
+        Raises
+        ------
+        SpecError, Infeasible
+            The accelerator refuses one of the entries.
+        HwsimError
+            Cycles depend on data: there is no table.
+        """
+        self._require_tables()
+        (most,) = _read_bits("most_bits", (most_bits,))
+        loads = [
+            at_formats(self._workloads[name], (w + 1, a + 1, a + 1, a + 1))
+            for name in self.layers
+            for w, a in np.ndindex(most, most)
+        ]
+        entries = self._find_all(loads, progress)
+        return np.array([entry.cycles for entry in entries], np.int64).reshape(-1, most, most)
+
+    def _require_tables(self) -> Tables:
+        if self.arch.needs_data:
+            raise HwsimError(
+                f"{self.arch.name} has no tables: its cycles depend on the tensors, and a layer's input on all layers before it"
+            )
+        if self._tables is None:
+            raise HwsimError(
+                f"{self.network.name} has no tables: a layer's price depends on more than {MOST_AXES} precisions"
+            )
+        return self._tables
+
+
+def _read_base(base: LayerFormat | str) -> LayerFormat:
+    if isinstance(base, LayerFormat):
+        return base
+    policy = parse_policy(base)
+    if policy.layers:
+        raise SpecError("base", base, "one format for all layers, e.g. w8a8")
+    return policy.default
+
+
+def _read_bits(name: str, bits: Iterable[int]) -> tuple[int, ...]:
+    found = tuple(sorted({int(one) for one in bits}))
+    if not found or not 1 <= found[0] <= found[-1] <= MOST_BITS:
+        raise InputError(name, [f"got {list(found)}, expected integers from 1 to {MOST_BITS}"])
+    return found
