@@ -81,7 +81,11 @@ RULES: dict[str, OpRule] = {
         meaning="one access of a register file",
         compose=lambda b: (("register", b, 1.0),),
     ),
-    "noc": OpRule(operands=("bits",), meaning="one transfer between processing elements"),
+    "noc": OpRule(
+        operands=("bits",),
+        meaning="one transfer between processing elements; twice a register file's access (Eyeriss, ISCA 2016, table IV)",
+        compose=lambda b: (("rf", b, 2.0),),
+    ),
     "buffer": OpRule(operands=("bits",), meaning="one access of a buffer of unspecified size"),
     "fusion_unit": OpRule(operands=("max_bits", "min_bits"), meaning="one cycle of a BitFusion unit, at listed widths"),
     "fp_add": OpRule(operands=("bits",), meaning="floating-point add, at listed widths"),

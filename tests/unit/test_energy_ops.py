@@ -150,9 +150,9 @@ def test_table_name_cannot_leave_the_folder():
         ("add", (0,), "add.bits: got (0,), expected bits, each from 1 to 1024"),
         ("add", (2000,), "add.bits: got (2000,), expected bits, each from 1 to 1024"),
         (
-            "noc",
+            "buffer",
             (16,),
-            "energy table aladdin40: got 'noc 16', expected an operator that it lists or that follows from one: add 32,"
+            "energy table aladdin40: got 'buffer 16', expected an operator that it lists or that follows from one: add 32,"
             " mult 32x32, shift 32, compare 32, register 1 (none of bitfusion45, from which it borrows, has it either)",
         ),
     ],

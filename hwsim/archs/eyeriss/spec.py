@@ -117,9 +117,9 @@ PRESETS = {
         unverified=(*PORTS, *SPLIT, "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle", "memory.latency_cycles"),
     ),
     "predictor": Eyeriss(
-        preset="predictor", rows=12, cols=14, filter_words=192, psum_words=16, w_port_words=16, i_port_words=16, o_port_words=16,
+        preset="predictor", rows=12, cols=14, filter_words=192, psum_words=16, w_port_words=16, i_port_words=16, o_port_words=8,
         shell=Shell(
-            wbuf_bits=16 * KIB, ibuf_bits=32 * KIB, obuf_bits=64 * KIB, stage_bits=16 * KIB, obuf_port_bits=16 * 32,
+            wbuf_bits=16 * KIB, ibuf_bits=32 * KIB, obuf_bits=64 * KIB, stage_bits=16 * KIB, obuf_port_bits=8 * 32,
             vector_lanes=16, store_lanes=16,
         ),
         memory=Memory(bits_per_cycle=256, latency_cycles=32),
