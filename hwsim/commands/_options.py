@@ -112,7 +112,7 @@ def choose_arch(args: argparse.Namespace, name: str | None = None) -> Arch:
 
 
 def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None, Policy]:
-    """Return the network, its tensors (None where the pipeline is to draw them) and the number formats.
+    """Return the network, its tensors (None where the pipeline is to draw them) and the number formats; widened by its groups.
 
     Raises
     ------
@@ -120,6 +120,7 @@ def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None, P
     """
     from hwsim.core.policy import Policy, parse_policy
     from hwsim.nets.load import load_network
+    from hwsim.pipeline.widen import widen_by_policy
     from hwsim.policies.read import names_file
 
     policy = parse_policy(args.policy) if args.policy and not names_file(args.policy) else None
@@ -133,7 +134,7 @@ def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None, P
         policy = quantized_policy(loaded.network, tensors)
     policy = policy or Policy()
     policy.check(loaded.network)
-    return loaded.network, tensors, policy
+    return widen_by_policy(loaded.network, tensors, policy)
 
 
 def _read_policy_file(path: str, network: Network, model: str) -> Policy:

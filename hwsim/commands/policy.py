@@ -135,11 +135,13 @@ def _check(args: argparse.Namespace, found: PolicyFile, network: Network, own: T
 def _check_arch(arch: object, network: Network, found: PolicyFile) -> tuple[str, ...]:
     from hwsim.core.arch import Arch
     from hwsim.core.errors import HwsimError
+    from hwsim.pipeline.widen import widen_by_policy
     from hwsim.pipeline.workloads import list_workloads
 
     assert isinstance(arch, Arch)
     problems = []
-    for load in list_workloads(network, found.policy).values():
+    network, _, policy = widen_by_policy(network, None, found.policy)
+    for load in list_workloads(network, policy).values():
         if load.layer.kind != "mac":
             continue
         try:
