@@ -8,8 +8,8 @@ power-of-two  ``w_bits`` an element: exponent, then the sign; the          0, +-
               largest exponent's code (all ones) is zero
 codebook      the table, 2**w_bits entries of ``TABLE_ENTRY_BITS``, then  the table's entries, signed
               an index of ``w_bits`` an element
-bit-planes    ``w_bits`` planes, the sign's first, a bit an element each  ``v``, or ``2 v + 1`` where planes of the master
-                                                                          are left out: the middle of what ``v`` stands for
+bit-planes    ``w_bits`` planes, the sign's first, a bit an element each  ``2 v + 1``: v is floored, and stands for the middle
+                                                                          of its step, however many planes are read
 ============  ==========================================================  =============================================
 
 Elements lie in the order g, k, c, r, s, each least significant bit first; an architecture may take them in another order. Where
@@ -45,7 +45,7 @@ MASTER_BITS = (8, 16)
 MOST_EXPONENT = 14
 """Largest left shift of an activation by a power-of-two weight: products of 8 bits stay within 32-bit accumulators, and the weights
 within integers of 16 bits. Weights below 2**-14 of a filter's largest round to zero or to the smallest."""
-CODE_BITS = {"power-of-two": (2, 8), "codebook": (1, 8), "bit-planes": (1, 16)}
+CODE_BITS = {"power-of-two": (2, 8), "codebook": (1, 8), "bit-planes": (1, 15)}
 """Least and most ``w_bits`` of a codec; dense has 1 to 16."""
 
 
@@ -73,9 +73,7 @@ def count_engine_bits(fmt: LayerFormat) -> int:
         return find_largest_exponent(fmt.w_bits) + 2
     if codec == "codebook":
         return TABLE_ENTRY_BITS
-    if codec == "bit-planes" and fmt.w_bits < find_master_bits(fmt.w_bits):
-        return fmt.w_bits + 1
-    return fmt.w_bits
+    return fmt.w_bits + (codec == "bit-planes")
 
 
 def count_table_bits(fmt: LayerFormat) -> int:
@@ -183,7 +181,7 @@ def unpack_tile(fmt: LayerFormat, bits: Bits, filter_bits: Int64, signed: bool) 
         table = bits_to_integers(bits[:head].reshape(-1, TABLE_ENTRY_BITS), signed=True)
         return table[bits_to_integers(bits[head:].reshape(-1, width), signed=False)]
     if codec == "bit-planes":
-        return add_middle(fmt, bits_to_integers(np.ascontiguousarray(bits.reshape(width, -1)[::-1].T), signed=True))
+        return 2 * bits_to_integers(np.ascontiguousarray(bits.reshape(width, -1)[::-1].T), signed=True) + 1
     if fmt.channel_bits:
         each, at, parts = int(filter_bits.sum()), 0, []
         elements = bits.size // each if each else 0
@@ -218,18 +216,11 @@ def unpack_dense(bits: Bits, width: int, signed: bool) -> Int64:
     return 2 * (values & 1) - 1 if signed and width == 1 else values
 
 
-def add_middle(fmt: LayerFormat, value: Int64) -> Int64:
-    """Return what the engine multiplies by, of the stored planes' integers: ``2 v + 1`` where planes are left out."""
-    return 2 * value + 1 if count_engine_bits(fmt) > fmt.w_bits else value
-
-
 def list_planes(name: str, fmt: LayerFormat, tile: Int64) -> Bits:
     """Return the stored planes of bit-plane weights, the least significant first, uint8 [w_bits, elements]."""
-    value = tile.ravel()
-    if count_engine_bits(fmt) > fmt.w_bits:
-        if not (value & 1).all():
-            raise ValueError(f"layer {name}: weights of {fmt.w_bits} leading planes are odd, their middle is")
-        value = (value - 1) >> 1
+    if not (tile & 1).all():
+        raise ValueError(f"layer {name}: weights of {fmt.w_bits} leading planes are odd, twice the middle of a step")
+    value = tile.ravel() >> 1
     low, high = int(value.min(initial=0)), int(value.max(initial=0))
     if low < -(1 << (fmt.w_bits - 1)) or high >= 1 << (fmt.w_bits - 1):
         raise ValueError(f"layer {name}: weights from {low} to {high} do not fit {fmt.w_bits} planes")

@@ -3,11 +3,15 @@
 Source: vertical-layered representation (arXiv 2212.05326): the most significant plane is the base, each further one enhances it,
 and a network at fewer bits reads fewer planes. Planes are two's complement; without the low planes a weight is floored, and
 the middle of what it then stands for is half a step higher (``centred``).
+
+Rounded to the nearest integer, the weights that share their leading planes lie half a step of the full precision below that middle:
+the same small error in every weight, which adds up over a sum of activations that are not negative. ``middle`` integers are
+floored instead, and stand for the middle of their step at every precision, the full one included; no number of them is zero.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +35,14 @@ class PlaneWeights:
         Of the float weights.
     scale : ndarray of float32
         Of the full precision, ``[channels]`` or ``[1]``.
+    middle : bool
+        Integers are floored: v stands for ``(v + 1/2) * scale``.
     """
 
     planes: npt.NDArray[np.uint8]
     shape: tuple[int, ...]
     scale: npt.NDArray[np.float32]
+    middle: bool = False
 
     @property
     def bits(self) -> int:
@@ -62,7 +69,7 @@ class PlaneWeights:
         """Return the integers of the first ``bits`` planes, and their scales.
 
         ``centred`` integers are ``2 * floored + 1`` at half the scale (one bit wider, always odd) where planes are missing: they
-        stand in the middle of the weights that share the planes.
+        stand in the middle of the weights that share the planes. Where weights are floored (``middle``) they always are.
         """
         require_int("bits", bits, 1, self.bits)
         count = self.size
@@ -72,8 +79,8 @@ class PlaneWeights:
             value = 2 * value + row
         gone = self.bits - bits
         scale = self.scale * np.float32(1 << gone)
-        if centred and gone:
-            # A weight w of the full width lies in [v * 2**gone, (v + 1) * 2**gone - 1]: middle v + 1/2 - 2**-(gone+1).
+        if self.middle or (centred and gone):
+            # A rounded weight w of the full width lies in [v * 2**gone, (v + 1) * 2**gone - 1]: middle v + 1/2 - 2**-(gone+1).
             value, scale, bits = 2 * value + 1, scale / np.float32(2), bits + 1
         return value.reshape(self.shape).astype(choose_dtype(bits, signed=True)), scale.astype(np.float32)
 
@@ -91,7 +98,22 @@ def split_planes(weight: QuantizedWeights) -> PlaneWeights:
     return PlaneWeights(planes=packed, shape=weight.stored.shape, scale=weight.scale)
 
 
-def quantize_planes(weight: Array, bits: int = 8, per_channel: bool = True, clipping: str = "max") -> PlaneWeights:
-    """Quantize float weights symmetrically at the full precision (2 to 16 bits) and split them; see `quantize_weights`."""
+def quantize_planes(
+    weight: Array, bits: int = 8, per_channel: bool = True, clipping: str = "max", middle: bool = False
+) -> PlaneWeights:
+    """Quantize float weights symmetrically at the full precision (2 to 16 bits) and split them; see `quantize_weights`.
+
+    ``middle``: steps of the same range, ``2**bits`` of them, floored; a channel of zeros takes the smallest scale of the others.
+    """
     require_int("bits", bits, 2, 16)
-    return split_planes(quantize_weights(weight, bits, per_channel, clipping=clipping))
+    found = quantize_weights(weight, bits, per_channel, clipping=clipping)
+    if not middle:
+        return split_planes(found)
+    rows = np.asarray(weight, np.float32).reshape(len(found.scale), -1)
+    half = 1 << (bits - 1)
+    used = rows.any(axis=1)
+    scale = found.scale * np.float32((half - 1) / half)
+    scale = np.where(used, scale, scale[used].min() if used.any() else np.finfo(np.float32).tiny).astype(np.float32)
+    stored = np.clip(np.floor(rows / scale[:, None]), -half, half - 1).astype(found.stored.dtype)
+    floored = replace(found, stored=stored.reshape(found.stored.shape), scale=scale)
+    return replace(split_planes(floored), middle=True)

@@ -2,7 +2,7 @@
 
 - ``power-of-two``: a largest exponent for each filter, nearest by value, exponents as far as the engine shifts.
 - ``codebook``: the least squares table of k-means for the layer (HAQ's), rounded to the entries of the engine's table.
-- ``bit-planes``: the leading planes of nested weights, each at the middle of what its planes leave open.
+- ``bit-planes``: the leading planes of nested weights, each weight at the middle of what its planes leave open.
 - channels of different bits: a policy says how many filters have how many; the widest go where they take away most error.
 
 Dense weights are no codec: `hwsim.quant.calibrate` quantizes them.
@@ -77,15 +77,8 @@ def _encode_table(weight: Array, bits: int) -> StoredWeights:
 
 
 def _encode_planes(weight: Array, bits: int, clipping: str) -> StoredWeights:
-    master = storage.find_master_bits(bits)
-    found = quantize_planes(weight, master, clipping=clipping)
-    integers, scale = found.read(bits, centred=True)
-    if bits == master:
-        return StoredWeights(integers=integers, scale=scale, codec=found, bits=bits)
-    dead = ~np.any(np.asarray(weight).reshape(len(weight), -1), axis=1)
-    if dead.any():  # their integers are odd: no number is zero, a small one has to do
-        least = scale[~dead].min() if not dead.all() else np.finfo(np.float32).tiny
-        scale = np.where(dead, np.float32(least), scale).astype(np.float32)
+    found = quantize_planes(weight, storage.find_master_bits(bits), clipping=clipping, middle=True)
+    integers, scale = found.read(bits)
     return StoredWeights(integers=integers, scale=scale, codec=found, bits=bits + 1, grid="odd")
 
 

@@ -22,7 +22,7 @@ several images is several products.
 The feeder of pixels gathers the windows' elements from ``ibuf`` and turns them into planes; that of filters only widens the
 planes, which are stored without padding (`pack_weights`). Dense weights lie in the order in which words are fed, plane behind plane
 for each word. Nested ones (codec ``bit-planes``) lie plane by plane for the whole tile, the sign's first, so that a policy of fewer
-bits moves the first planes alone; the feeder makes the plane of ones behind them that stands for the middle of what is left out
+bits moves the first planes alone; the feeder makes the plane of ones behind them that stands for the middle of a step
 (`hwsim.core.storage`): one more plane to step through, none to move. Both feeders write a word a cycle into the operand memories:
 what a pass takes, and how a product larger than the memories is cut, stands in `hwsim.archs.bismo.kernel_passes`. A result goes
 to ``obuf`` when its last step is done; further slices of the reduction (passes, tiles along C) add to it there.
