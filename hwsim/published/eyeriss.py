@@ -60,7 +60,7 @@ class Limits:
 PREDICTOR = Limits(elements=14 * 12, ifmap_words=12, filter_words=192, psum_words=16, buffer_words=65536)
 """DNN-Chip-Predictor, ``predictor_eyeriss_only/predictor.py``; also those of ShiftAddNAS's records: 206 of 206 equal."""
 SHIFTADDNAS = Limits(elements=16 * 12, ifmap_words=12, filter_words=192 * 5, psum_words=16, buffer_words=65536)
-"""ShiftAddNAS, ``hw_utils.py`` as released, at 32 bits: not what its records were made with (68 of 206 differ)."""
+"""ShiftAddNAS, ``hw_utils.py`` as released, at 32 bits: not what its records were made with (66 of 206 differ)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
