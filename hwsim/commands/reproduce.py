@@ -110,11 +110,12 @@ def format_difference(row: Row) -> str:
 def list_cells(row: Row) -> list[str]:
     """Return the cells of a row behind its claim."""
     figures = [format_figure(getattr(row, name), row.unit) for name in FIGURES[1:]]
-    return [row.unit, format_claimed(row), *figures, format_difference(row), row.certainty]
+    certainty = row.certainty if row.claimed is not None or row.status != "shown" else "-"
+    return [row.unit, format_claimed(row), *figures, format_difference(row), certainty]
 
 
 HEADS = ("unit", "claimed", "equations", "simulated", "RTL", "difference", "certainty")
-SPARSE = ("equations", "simulated", "RTL")
+SPARSE = ("claimed", "equations", "simulated", "RTL")
 """Columns that are left out where they are empty."""
 
 
@@ -140,7 +141,7 @@ def format_system(system: System, rows: Sequence[Row], width: int | None = None,
         table.add_row(*(Text(cell) for cell in (str(number), row.claim, *(cells[i] for i in kept))))
     limit = max(width or TEXT_WIDTH, LEAST_WIDTH)
     lines = [render(table, limit, color), "", _wrap("source: ", system.source, limit)]
-    lines += [_wrap(f"{numbers:>7}  ", text, limit) for numbers, text in list_reasons(rows)]
+    lines += [_wrap(f"{numbers:>7}  ", text, limit) for numbers, text in list_reasons(system, rows)]
     return "\n".join(lines)
 
 
@@ -155,13 +156,15 @@ def _wrap(head: str, text: str, width: int) -> str:
     )
 
 
-def list_reasons(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return source and reason by the numbers of the rows; rows that follow each other share theirs."""
+def list_reasons(system: System, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return source (where it is another than the system's) and reason by numbers of rows; neighbours share theirs."""
     found: list[tuple[int, int, str]] = []
     for number, row in enumerate(rows, 1):
         why = f"{row.why[0].upper()}{row.why[1:]}." if row.why else ""
-        text = f"[{row.source}] {why}".rstrip()
-        if found and found[-1][2] == text:
+        text = f"{'' if row.source == system.source else f'[{row.source}] '}{why}".rstrip()
+        if not text:
+            continue
+        if found and found[-1][1:] == (number - 1, text):
             found[-1] = (found[-1][0], number, text)
         else:
             found.append((number, number, text))

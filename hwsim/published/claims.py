@@ -72,13 +72,17 @@ class Row:
 
     @property
     def difference(self) -> float | None:
-        """Relative difference to the claim (0.1 is 10 % above), 0 inside a range; None where there is nothing to compare."""
-        if self.found is None or not self.claimed:
+        """Relative difference to the claim (0.1 is 10 % above), 0 inside a range; without a claim to the equations.
+
+        None where there is nothing to compare.
+        """
+        wanted = self.equations if self.claimed is None else self.claimed
+        if self.found is None or not wanted or (self.claimed is None and self.found is self.equations):
             return None
-        least = self.claimed if self.claimed_least is None else self.claimed_least
+        least = wanted if self.claimed_least is None else self.claimed_least
         if self.found < least:
             return self.found / least - 1
-        return max(0.0, self.found / self.claimed - 1)
+        return max(0.0, self.found / wanted - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

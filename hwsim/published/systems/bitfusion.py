@@ -101,7 +101,11 @@ def compare_networks() -> list[Row]:
         why = (
             f"DRAM {ours.dram_bits / 1e6:,.0f} Mbit against {theirs / 1e6:,.0f}: the equations read as many outputs as they write, "
             f"{written / 1e6:,.0f} Mbit, before the first partial sum too"
-            + (f"; compute {ours.compute:,} cycles against {compute:,}: ragged tiles count whole" if compute != ours.compute else "")
+            + (
+                f"; compute {ours.compute:,} cycles against {compute:,}: ragged tiles count whole"
+                if compute != ours.compute
+                else ""
+            )
         )
         rows.append(
             Row(
