@@ -1,0 +1,160 @@
+"""The chunks' closed forms against machines that carry, keep and combine elements cycle by cycle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwsim.archs.nasa.spec import CHUNKS, DATAFLOWS, PRESETS
+from hwsim.core.datapath import Workload
+from hwsim.core.mapping import ORDERS, TILE_DIMS, Mapping, list_boxes
+from hwsim.core.policy import LayerFormat
+from tests.execute_cases import cases, execute_case
+from tests.naive_cases import mappings
+from tests.naive_nasa import Chunk, refer
+from tests.naive_windows import small_layers, tilings, windows
+
+OPERATORS = st.sampled_from(tuple(CHUNKS))
+BITS = {"multiply": (8, 8), "shift": (6, 16), "add": (6, 6)}
+
+
+@st.composite
+def archs(draw, base=None):
+    """The accelerator with one small array of any shape and dataflow for all operators."""
+    base = base or PRESETS["small"]
+    rows, cols, dataflow = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.sampled_from(DATAFLOWS))
+    fields = {"rows": rows, "cols": cols, "dataflow": dataflow}
+    own = {f"{chunk}_{field}": value for chunk in CHUNKS.values() for field, value in fields.items()}
+    return replace(PRESETS["small"], preset="small+", shell=base.shell, memory=base.memory, **own)
+
+
+def workload_of(layer, operator="multiply", bits=None, out_bits=8):
+    w, a = bits or BITS[operator]
+    fmt = LayerFormat(w_bits=w, a_bits=a, operator=operator)
+    return Workload(layer=layer, fmt=fmt, out_bits=out_bits, operand_bits=(a,), operand_shapes=(layer.in_shape,))
+
+
+def run_tile(window, operator, chunk, datapath, lo, hi) -> Chunk:
+    """Return the machine behind one tile."""
+    machine = Chunk(window, operator, chunk.rows, chunk.cols)
+    box = {dim: range(lo[i], hi[i]) for i, dim in enumerate(TILE_DIMS)}
+    if chunk.dataflow == "rs":
+        machine.run_rs(box, datapath.rows.rows)
+    elif chunk.dataflow == "os":
+        machine.run_os(box)
+    else:
+        machine.run_stationary(box, chunk.dataflow)
+    return machine
+
+
+@settings(max_examples=250, deadline=None, derandomize=True)
+@given(data=st.data(), window=windows(small_layers(4000)), arch=archs(), operator=OPERATORS)
+def test_a_machine_takes_the_cycles_and_accesses_of_the_model_and_makes_the_results(data, window, arch, operator):
+    datapath = arch.bind(workload_of(window.layer, operator))
+    tile = data.draw(tilings(window.layer))
+    boxes = list_boxes(window.layer, tile)
+    times, counts = datapath.exec_times(boxes), datapath.count_tiles(boxes.size)
+    sums: Counter = Counter()
+    for i, (lo, hi) in enumerate(zip(boxes.lo.tolist(), boxes.hi.tolist(), strict=True)):
+        machine = run_tile(window, operator, datapath.chunk, datapath, lo, hi)
+        assert int(times.busy[i]) == machine.cycles
+        assert int(times.fill[i]) == machine.fill
+        for name in ("w_reads", "i_reads", "w_writes", "i_writes", "o_writes"):
+            assert int(getattr(counts, name)[i]) == getattr(machine, name), name
+        sums.update(machine.sums)
+        for key, value in machine.sums.items():
+            sums[key] += 0 * value
+    assert {key: value for key, value in sums.items() if value} == {
+        key: value for key, value in refer(window, operator).items() if value
+    }
+
+
+@st.composite
+def tiled(draw):
+    """A datapath and a tiling of its layer."""
+    layer, operator = draw(small_layers()), draw(OPERATORS)
+    datapath = draw(archs()).bind(workload_of(layer, operator))
+    return datapath, Mapping(tile=draw(tilings(layer)), order=draw(st.sampled_from(ORDERS)))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(tiled())
+def test_sums_over_tiles_are_those_of_single_tiles(case):
+    datapath, mapping = case
+    layer = datapath.layer
+    times = datapath.exec_times(list_boxes(layer, mapping.tile))
+    assert (times.fill >= 0).all()
+    assert (times.fill < times.busy).all()
+    totals = datapath.sum_tiles(np.array([mapping.tile, tuple(getattr(layer, dim) for dim in TILE_DIMS)]))
+    assert int(totals.busy[0]) == int(times.busy.sum())
+    assert int(totals.busy[0]) * datapath.peak_macs_per_cycle() >= layer.macs
+    moved: Counter = Counter()
+    for action in datapath.count_actions(mapping):
+        moved[action.component, action.verb] += action.count
+    assert moved["wbuf", "read"] == int(totals.wbuf_read_bits[0])
+    assert moved["ibuf", "read"] == int(totals.ibuf_read_bits[0])
+    assert moved["obuf", "read"] + moved["obuf", "write"] == int(totals.psum_bits[0])
+    assert moved["obuf", "write"] - moved["obuf", "read"] == layer.out_elements * datapath.arch.shell.psum_bits
+    operation = {"multiply": "mult", "shift": "shift", "add": "add"}[datapath.chunk.operator]
+    assert moved["mac", operation] == moved["sum", "add"] == layer.macs
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(tiled())
+def test_accumulators_take_places_of_their_own(case):
+    datapath, mapping = case
+    size = np.array(mapping.tile)
+    places = datapath.psum_places(size)
+    assert len(set(places.tolist())) == len(places) == np.prod(size[[0, 1, 2, 4, 5]])
+    assert 0 <= places.min() <= places.max() < int(datapath.psum_slots(size[None])[0])
+    along_c = size.copy()
+    along_c[3] = 1
+    np.testing.assert_array_equal(datapath.psum_places(along_c), places)
+
+
+@st.composite
+def programs(draw):
+    """A drawn case on these chunks, its weights as the operator has them."""
+    case = draw(cases())
+    arch, layer = draw(archs(case.arch)), case.layer
+    operator = draw(OPERATORS) if layer.kind == "mac" else "multiply"
+    if layer.kind != "mac" or operator == "multiply":
+        return replace(case, arch=arch)
+    own = replace(layer, attrs=tuple(sorted((*layer.attrs, ("operator", operator)))))
+    held, fmt = case.tensors.layers["layer"], replace(case.workload.fmt, operator=operator)
+    quants = dict(case.tensors.activations)
+    if operator == "shift":
+        bits = min(held.w_bits, 6)
+        exponent = np.abs(held.weight.astype(np.int64)) % ((1 << (bits - 1)) - 1)
+        power = np.where(held.weight % 7 == 0, 0, np.where(held.weight % 2 == 0, 1, -1) << np.minimum(exponent, 14))
+        held = replace(held, weight=power.astype(np.int16), w_zero=None, w_bits=bits)
+        fmt = replace(fmt, w_bits=bits)
+    else:
+        read = quants.get("layer:in", quants["x"])
+        held = replace(held, w_scale=np.array([read.scale], np.float32), w_zero=None)
+        low = -(1 << (held.w_bits - 1))
+        held = replace(held, weight=np.clip(held.weight.astype(np.int64), low, -low - 1).astype(np.int8))
+    workload = replace(case.workload, layer=own, fmt=fmt)
+    tensors = replace(case.tensors, layers={"layer": held})
+    return replace(case, arch=arch, workload=workload, tensors=tensors, network=replace(case.network, layers=(own,)))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(programs())
+def test_the_output_is_the_functional_model_s(case):
+    after, wanted = execute_case(case, case.arch.bind(case.workload), "program", fill=0xA6)
+    np.testing.assert_array_equal(after, wanted)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(arch=archs(), layer=small_layers(), data=st.data())
+def test_fewer_bits_take_no_longer_and_move_no_more(arch, layer, data):
+    mapping = data.draw(mappings(layer))
+    wide, narrow = (arch.bind(workload_of(layer, bits=bits)) for bits in ((8, 8), (4, 3)))
+    totals = [one.sum_tiles(np.array([mapping.tile])) for one in (narrow, wide)]
+    assert int(totals[0].busy[0]) == int(totals[1].busy[0])
+    assert int(totals[0].wbuf_read_bits[0]) * 2 == int(totals[1].wbuf_read_bits[0])
