@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ Inputs = Array | Mapping[str, Array]
 Visit = Callable[[Layer, Array], None]
 """Receives a MAC layer and its stored input activations ``[N, G*C, H, W]``."""
 Range = tuple[float, float]
+Figure = TypeVar("Figure")
 
 
 def run_float(
@@ -124,16 +126,27 @@ def measure_ranges(network: Network, tensors: Tensors, inputs: Inputs) -> dict[s
     A layer with a fused activation that does more than clamp also gets its range before the activation, under
     the layer's name with ``:pre`` appended.
     """
+    return _measure_tensors(network, tensors, inputs, lambda array: (float(array.min()), float(array.max())))
+
+
+def measure_deviations(network: Network, tensors: Tensors, inputs: Inputs) -> dict[str, float]:
+    """Return the standard deviation of every tensor of the float network, names as of `measure_ranges`."""
+    return _measure_tensors(network, tensors, inputs, lambda array: float(np.std(array, dtype=np.float64)))
+
+
+def _measure_tensors(
+    network: Network, tensors: Tensors, inputs: Inputs, measure: Callable[[Array], Figure]
+) -> dict[str, Figure]:
     values = {name: array.astype(np.float32) for name, array in _check_inputs(network, inputs).items()}
-    ranges = {name: _measure(array) for name, array in values.items()}
+    found = {name: measure(array) for name, array in values.items()}
 
     def execute(layer: Layer, args: list[Array]) -> Array:
-        out = execute_float(layer, args, tensors, lambda before: ranges.update({layer.name + PRE: _measure(before)}))
-        ranges[layer.name] = _measure(out)
+        out = execute_float(layer, args, tensors, lambda before: found.update({layer.name + PRE: measure(before)}))
+        found[layer.name] = measure(out)
         return out
 
     _walk(network, values, execute, ())
-    return ranges
+    return found
 
 
 def calibrate_network(
@@ -164,10 +177,6 @@ def quantize_inputs(network: Network, tensors: Tensors, inputs: Inputs) -> dict[
         else:
             stored[name] = quantize_activation(array, quant)
     return stored
-
-
-def _measure(array: Array) -> Range:
-    return float(array.min()), float(array.max())
 
 
 def _check_inputs(network: Network, inputs: Inputs) -> dict[str, Array]:

@@ -50,7 +50,7 @@ def prepare_tensors(
     are measured on the float network with the weights that come out of it; activations are quantized symmetrically with zero
     point 0. A network that is quantized already keeps its activation formats. Run by `hwsim.engine.functional.run_integer`.
     """
-    from hwsim.engine.functional import measure_ranges
+    from hwsim.engine.functional import measure_deviations, measure_ranges
     from hwsim.engine.functional_float import real_weights
     from hwsim.quant.calibrate import quantize_network
     from hwsim.quant.encode import encode_weights
@@ -74,7 +74,10 @@ def prepare_tensors(
         layers[name] = replace(tensors.layers[name], weight=_to_real(found))
     float_tensors = replace(tensors, layers=layers)
     ranges = measure_ranges(network, float_tensors, dict(image))
-    quantized = quantize_network(network, float_tensors, _name_scales(arch, policy), ranges)
+    named, deviations = _name_scales(arch, policy), None
+    if any(fmt.scale == "shift" for fmt in (named.default, *(fmt for _, fmt in named.layers))):
+        deviations = measure_deviations(network, float_tensors, dict(image))
+    quantized = quantize_network(network, float_tensors, named, ranges, deviations=deviations)
     layers = dict(quantized.layers)
     for name, found in stored.items():
         layers[name] = _replace_weights(layers[name], found)

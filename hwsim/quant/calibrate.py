@@ -13,7 +13,8 @@ The scheme
   What no MAC layer reads has the policy's default ``a_bits``.
 - A fused activation that does more than clamp gets the format of its argument too (the layer's name with ``:pre`` appended).
 - Layers whose policy requantizes by shifts (``scale="shift"``): their weights' scales, and those of the tensors that they read and
-  write, are rounded up to powers of two.
+  write, are rounded up to powers of two; where deviations are given, they have F8Net's fractional lengths
+  (`hwsim.quant.fixed_network`). A policy whose default is such has them for every tensor.
 - Biases: int32 at weight scale x input scale; a channel whose bias would pass ``2**30`` gets a larger weight scale.
 """
 
@@ -30,6 +31,7 @@ from hwsim.core.layer import ADDRESS_OPS, Layer
 from hwsim.core.network import Network
 from hwsim.core.policy import Policy
 from hwsim.core.tensors import ActQuant, Array, LayerTensors, Tensors
+from hwsim.quant.fixed_network import choose_fixed_quant, fold_average, quantize_fixed_weights
 from hwsim.quant.uniform import QuantizedWeights, choose_activation_quant, quantize_weights
 
 PASS_THROUGH = (*(op for op in ADDRESS_OPS if op != "concat"), "maxpool", "avgpool")
@@ -56,6 +58,7 @@ def quantize_network(
     power_of_two: bool = False,
     per_channel: bool = True,
     clipping: str = "max",
+    deviations: Mapping[str, float] | None = None,
 ) -> Tensors:
     """Quantize a float network post-training.
 
@@ -79,6 +82,9 @@ def quantize_network(
         Weight scales per output channel.
     clipping : str
         Of weights: ``max``, ``percentile``, ``mse`` or ``kl``.
+    deviations : mapping, optional
+        Tensor name to its standard deviation, from `hwsim.engine.functional.measure_deviations`: scales that have to be powers
+        of two by F8Net's rule instead of by ranges.
 
     Returns
     -------
@@ -104,6 +110,8 @@ def quantize_network(
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError(f"tensor {name}", [f"its range {low}..{high} is not finite"])
         rounded = power_of_two or name.removesuffix(PRE) in shifted
+        if rounded and deviations is not None:
+            return choose_fixed_quant(low, deviations[name], width)
         return choose_activation_quant(low, high, width, activation_scheme, unsigned_relu, rounded)
 
     quants = {spec.name: choose(spec.name, bits[spec.name]) for spec in network.inputs}
@@ -111,7 +119,8 @@ def quantize_network(
     for layer in network.layers:
         source = quants.get(layer.inputs[0])
         if layer.op in PASS_THROUGH and layer.activation == "none" and source is not None:
-            quants[layer.name] = source
+            folds = layer.op == "avgpool" and layer.name in shifted and deviations is not None
+            quants[layer.name] = fold_average(network, layer, source) if folds else source
         elif layer.op != "softmax" or network.consumers[layer.name]:
             quants[layer.name] = choose(layer.name, bits[layer.name])
         if layer.name + PRE in ranges:
@@ -128,7 +137,8 @@ def quantize_network(
                 quants[layer.name + INPUT] = choose(layer.inputs[0], chosen.a_bits)
         read = quants.get(layer.name + INPUT, quants[layer.inputs[0]])
         rounded = power_of_two or (layer.kind == "mac" and policy.of(layer.name).scale == "shift")
-        layers[layer.name] = _quantize_layer(layer, float_tensors, read, width, per_channel, rounded, clipping)
+        fixed = rounded and deviations is not None and layer.kind == "mac" and width > 1
+        layers[layer.name] = _quantize_layer(layer, float_tensors, read, width, per_channel, rounded, clipping, fixed)
     origin = float_tensors.origin
     note = f"{origin.description}; quantized post-training to {policy.short}, {activation_scheme} activations"
     return Tensors(layers=layers, activations=quants, origin=replace(origin, description=note))
@@ -167,7 +177,9 @@ def find_readers(network: Network) -> dict[str, frozenset[str | None]]:
 
 
 def _find_shifted(network: Network, policy: Policy) -> set[str]:
-    """Return the tensors that layers requantized by shifts read (the ones that own their format) and write."""
+    """Return the tensors that layers requantized by shifts read (the ones that own their format) and write; all by default."""
+    if policy.default.scale == "shift" and all(fmt.scale == "shift" for _, fmt in policy.layers):
+        return {spec.name for spec in network.inputs} | {layer.name for layer in network.layers}
     found: set[str] = set()
     inputs = {spec.name for spec in network.inputs}
     for layer in network.mac_layers:
@@ -183,8 +195,9 @@ def _find_shifted(network: Network, policy: Policy) -> set[str]:
 
 
 def _quantize_layer(
-    layer: Layer, tensors: Tensors, read: ActQuant, bits: int, per_channel: bool, power_of_two: bool, clipping: str
-) -> LayerTensors:
+    layer: Layer, tensors: Tensors, read: ActQuant, bits: int, per_channel: bool, power_of_two: bool, clipping: str,
+    fixed: bool = False,
+) -> LayerTensors:  # fmt: skip
     found = tensors.layers.get(layer.name)
     if found is None:
         raise HwsimError(f"layer {layer.name}: it has no weights")
@@ -192,13 +205,17 @@ def _quantize_layer(
         raise HwsimError(f"layer {layer.name}: its weights are quantized already")
     weight = found.weight.reshape(layer.out_shape[1], -1) if layer.op == "scale" else found.weight
     try:
-        quantized = quantize_weights(weight, bits, per_channel or layer.op == "scale", clipping=clipping)
         if found.bias is not None and not np.all(np.isfinite(found.bias)):
             raise InputError("bias", ["it holds NaN or infinity"])
+        if fixed:
+            most = 0.0 if found.bias is None else float(np.abs(found.bias).max())
+            quantized = quantize_fixed_weights(weight, bits, read.scale, most / (read.scale * LARGEST_BIAS))
+        else:
+            quantized = quantize_weights(weight, bits, per_channel or layer.op == "scale", clipping=clipping)
     except InputError as error:
         raise InputError(f"layer {layer.name}", error.problems) from error
     bias = None if found.bias is None else found.bias.astype(np.float64)
-    scale = _choose_weight_scale(quantized, weight, bias, read.scale, power_of_two)
+    scale = quantized.scale if fixed else _choose_weight_scale(quantized, weight, bias, read.scale, power_of_two)
     stored = quantized.stored
     if not np.array_equal(scale, quantized.scale) and bits > 1:
         levels = (1 << (bits - 1)) - 1

@@ -59,13 +59,17 @@ class FixedTensor:
         return self.stored, np.array([np.ldexp(1.0, -self.fraction_bits)], np.float32)
 
 
-def choose_fraction_bits(deviation: float, signed: bool) -> int:
-    """Return the fractional length of a tensor of some standard deviation by F8Net's rule, 0 to 8 (7 signed)."""
+def choose_fraction_bits(deviation: float, signed: bool, bounded: bool = True) -> int:
+    """Return the fractional length of a tensor of some standard deviation by F8Net's rule.
+
+    0 to 8 (7 signed) as in its code, whose networks are trained to suit it; any where not ``bounded``.
+    """
     largest = WORD_BITS - int(signed)
     if not deviation > 0:
         return largest
     factor = SIGNED_FACTOR if signed else UNSIGNED_FACTOR
-    return int(np.clip(np.floor(np.log2(np.float32(factor) / np.float32(deviation))), 0, largest))
+    found = int(np.floor(np.log2(np.float32(factor) / np.float32(deviation))))
+    return min(max(found, 0), largest) if bounded else found
 
 
 def quantize_fixed(
