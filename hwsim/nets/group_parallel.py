@@ -134,13 +134,16 @@ class _Widening:
 
     def choose_places(self) -> tuple[str, ...]:
         """Return the tensors behind which a cyclic shuffle stands, by the rule of the module."""
-        by_size: dict[tuple[int, int], list[Layer]] = {}
+        by_size: dict[int, list[Layer]] = {}
         for layer in self._list_candidates():
-            by_size.setdefault((layer.P, layer.Q), []).append(layer)
+            by_size.setdefault(layer.P * layer.Q, []).append(layer)
+        # of vectors, as those of squeeze and excite, no stage is made
+        sizes = {layer.P * layer.Q for layer in self.network.mac_layers if layer.name not in self.kept}
+        least = min((size for size in sizes if size > 1), default=1)
         found = []
-        for size in sorted(by_size, key=lambda size: size[0] * size[1], reverse=True)[:-1]:
-            narrowest = min(layer.out_shape[1] for layer in by_size[size])
-            found.append([layer.name for layer in by_size[size] if layer.out_shape[1] == narrowest][-1])
+        for _, stage in sorted((pair for pair in by_size.items() if pair[0] > least), reverse=True):
+            narrowest = min(layer.out_shape[1] for layer in stage)
+            found.append([layer.name for layer in stage if layer.out_shape[1] == narrowest][-1])
         if not found:
             raise SpecError(
                 "groups",
