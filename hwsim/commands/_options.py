@@ -132,7 +132,7 @@ def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None, P
         from hwsim.nets.imported import quantized_policy
 
         policy = quantized_policy(loaded.network, tensors)
-    policy = policy or Policy()
+    policy = policy or loaded.policy or Policy()
     policy.check(loaded.network)
     return widen_by_policy(loaded.network, tensors, policy)
 

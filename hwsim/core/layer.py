@@ -161,6 +161,11 @@ class Layer:
         """Return the layer at another batch size."""
         return replace(self, N=batch)
 
+    @property
+    def operator(self) -> str:
+        """What its weights do to activations, unless a policy says otherwise: ``multiply``, ``shift`` or ``add``."""
+        return str(self.attr("operator", "multiply"))
+
     def shape_key(self) -> Layer:
         """Return the layer without what does not move its cost: two layers with equal keys cost the same."""
         return replace(self, name="_", inputs=tuple("_" for _ in self.inputs), activation="none")

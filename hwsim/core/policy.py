@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwsim.core.check import require_choice, require_int
 from hwsim.core.errors import SpecError, UnknownName
@@ -66,7 +66,7 @@ class LayerFormat:
     def _check_channels(self) -> None:
         """Raise SpecError unless the channels' bits fall from ``w_bits`` on, each with a count."""
         pairs = self.channel_bits
-        if not all(len(pair) == 2 for pair in pairs):
+        if not isinstance(pairs, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
             raise SpecError("policy.channel_bits", pairs, "pairs (bits, filters)")
         for bits, count in pairs:
             require_int("policy.channel_bits", bits, 0, 16)
@@ -112,6 +112,23 @@ class Policy:
     def short(self) -> str:
         """The short string of a uniform policy, else a summary."""
         return self.default.short + (f" with {len(self.layers)} exceptions" if self.layers else "")
+
+
+def name_operators(network: Network, policy: Policy) -> Network:
+    """Return the network whose MAC layers have the operators that a policy names for them as their own.
+
+    Pricing reads operators from the policy; running a network needs them in it.
+    """
+    policy.check(network)
+    layers = []
+    for layer in network.layers:
+        named = policy.of(layer.name).operator if layer.kind == "mac" else "native"
+        if named not in ("native", layer.operator):
+            kept = tuple(pair for pair in layer.attrs if pair[0] != "operator")
+            own = (("operator", named),) if named != "multiply" else ()
+            layer = replace(layer, attrs=tuple(sorted((*kept, *own))))
+        layers.append(layer)
+    return replace(network, layers=tuple(layers))
 
 
 def parse_policy(text: str) -> Policy:

@@ -65,6 +65,9 @@ class LayerTensors:
         Zero points, same shape as ``w_scale``; None is zero.
     w_bits : int
         Bits of a stored weight.
+    factor : ndarray or None
+        ``[G*K]`` float32, positive: what the sum of a layer with the operator ``add`` is multiplied by before its bias, a
+        normalization that its weights cannot take in (None: one). Its integer weights are at the scale of its input.
     """
 
     weight: Array
@@ -72,6 +75,7 @@ class LayerTensors:
     w_scale: Array | None = None
     w_zero: Array | None = None
     w_bits: int = 32
+    factor: Array | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,7 +18,15 @@ from hwsim.core.layer import Layer
 from hwsim.core.mapping import Int64
 from hwsim.core.network import Network, TensorSpec
 from hwsim.core.tensors import ActQuant, Array, LayerTensors, Origin, Tensors
-from hwsim.engine.functional_integer import ACC_BITS, ADD_MULTIPLIER_BITS, FLOAT_OPS, PRODUCT_BITS, choose_argument
+from hwsim.engine.functional_integer import (
+    ACC_BITS,
+    ADD_MULTIPLIER_BITS,
+    FLOAT_OPS,
+    PRODUCT_BITS,
+    bound_accumulator,
+    choose_argument,
+    find_factor,
+)
 from hwsim.engine.functional_ops import clamp_limits, count_window
 from hwsim.quant.calibrate import INPUT, PRE, SCALE_LAYER_BITS
 from hwsim.quant.requant import combine_scales, quantize_multiplier, requantize_mulshift
@@ -212,13 +220,11 @@ def _find_weights(layer: Layer, tensors: Tensors) -> LayerTensors:
 def _derive_mac(layer: Layer, found: LayerTensors, read: ActQuant, out: ActQuant) -> tuple[Int64, Requantizer]:
     """Return biases and the requantization by channel; the multiplier loses bits where accumulators pass 32."""
     channels = layer.out_shape[1]
-    assert found.w_scale is not None
-    scale = np.broadcast_to(found.w_scale.astype(np.float32).ravel(), (channels,))
+    scale = np.broadcast_to(find_factor(layer, found, read), (channels,))
     bias: npt.NDArray[Any] = np.zeros(channels) if found.bias is None else found.bias
     if bias.dtype.kind == "f":
         bias = np.rint(bias / (scale.astype(np.float64) * read.scale))
-    acc_bits = (layer.C * layer.R * layer.S - 1).bit_length() + read.bits + found.w_bits - 1
-    bits = min(ACC_BITS, PRODUCT_BITS - max(acc_bits, ACC_BITS))
+    bits = min(ACC_BITS, PRODUCT_BITS - max(bound_accumulator(layer, found, read), ACC_BITS))
     requant = _requantizer((np.float32(read.scale), scale.reshape(-1, 1, 1)), out, bits=bits)
     return np.broadcast_to(bias.astype(np.int64), (channels,)), requant
 

@@ -95,6 +95,8 @@ class Engine:
         windows = view_windows(layer, pad_tile(layer, x, lo, hi, 0), lo, hi)
         n, _, _, _, p, q = windows.shape
         columns = windows.reshape(n, size[G], rows.shape[2], p * q)
+        if layer.operator == "add":
+            return sum_distances_tile(rows, columns).reshape(n, -1, p, q)
         return multiply_exactly(rows[None], columns).reshape(n, -1, p, q)
 
     def _combine(self, lo: Int64, hi: Int64, operands: list[Int64]) -> Int64:
@@ -114,6 +116,11 @@ class Engine:
             lowest = -(1 << (self.datapath.workload.operand_bits[0] - 1)) if params.input_signed[0] else 0
             return params.lookup[x + params.input_zero[0] - lowest]
         return x
+
+
+def sum_distances_tile(rows: Int64, columns: Int64) -> Int64:
+    """Return ``-sum |x - w|`` of filters ``[g, k, depth]`` and windows ``[n, g, depth, pixels]``: int64 ``[n, g, k, pixels]``."""
+    return -np.stack([np.abs(columns - rows[None, :, k, :, None]).sum(axis=2) for k in range(rows.shape[1])], axis=2)
 
 
 def multiply_exactly(rows: Int64, columns: Int64) -> Int64:

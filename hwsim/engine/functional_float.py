@@ -21,6 +21,7 @@ from hwsim.engine.functional_ops import (
     move_elements,
     pool_max,
     pool_sum,
+    sum_distances,
 )
 
 
@@ -60,11 +61,25 @@ def execute_float(
     return np.asarray(apply_activation(out, layer, slopes), np.float32)
 
 
+def _execute_adder(layer: Layer, x: Array, found: LayerTensors, weight: Array) -> Array:
+    """Return the scaled distances; integer biases are at the scale of the sum times its factor."""
+    factor = np.float32(1) if found.factor is None else found.factor.astype(np.float32).reshape(1, -1, 1, 1)
+    out = sum_distances(np.asarray(x, np.float32), weight, layer) * factor
+    if found.bias is None:
+        return out
+    bias = found.bias.astype(np.float32).reshape(1, -1, 1, 1)
+    if found.w_scale is not None and found.bias.dtype.kind in "iu":
+        bias = bias * factor * found.w_scale.astype(np.float32).reshape(1, -1, 1, 1)
+    return np.asarray(out + bias)
+
+
 def _execute_operator(layer: Layer, inputs: list[Array], tensors: Tensors) -> Array:
     x = inputs[0]
     if layer.kind == "mac" or layer.op == "scale":
         found = find_tensors(layer, tensors)
         weight = real_weights(found)
+        if layer.operator == "add":
+            return _execute_adder(layer, x, found, weight)
         out = x * weight.reshape(1, -1, 1, 1) if layer.op == "scale" else convolve_float(x, weight, layer)
         if found.bias is None:
             return out

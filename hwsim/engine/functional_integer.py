@@ -6,6 +6,7 @@ Every result that is not a move of stored integers is one exact integer accumula
 operator       accumulator (x' is a stored integer less its zero point)             ratio
 =============  ==================================================================  =============================
 conv, gemm     sum of x' w' + bias                                                  s_x s_w / s_y per channel
+with ``add``   -sum of |x' - w'| + bias, s_w = s_x                                  s_x factor / s_y per channel
 scale          x' w' + bias                                                         s_x s_w / s_y per channel
 add            a' m_a + b' m_b, multipliers at one common shift                     s_a / s_y, s_b / s_y
 mul            a' b'                                                                s_a s_b / s_y
@@ -50,6 +51,7 @@ from hwsim.engine.functional_ops import (
     move_elements,
     pool_max,
     pool_sum,
+    sum_distances,
 )
 from hwsim.quant.calibrate import INPUT, PASS_THROUGH, PRE, SCALE_LAYER_BITS
 from hwsim.quant.requant import (
@@ -116,6 +118,9 @@ class IntegerModel:
         self.rounding = require_choice("rounding", rounding, ROUNDINGS)
         self.tensors, self.visit = tensors, visit
         self.quants = complete_quants(network, tensors)
+        for name, quant in self.quants.items():
+            if quant.bits == 1 and quant.signed:
+                raise HwsimError(f"tensor {name}: bipolar activations, -1 and +1 in a bit, are priced but not run")
 
     def execute(self, layer: Layer, inputs: list[Array]) -> Array:
         """Run one layer on stored integers and return the stored result."""
@@ -188,14 +193,15 @@ class IntegerModel:
         if layer.op == "scale":
             acc = centred.astype(np.int64) * weight.reshape(1, -1, 1, 1)
         else:
-            acc = convolve_integer(centred, weight.reshape(layer.G * layer.K, layer.C, layer.R, layer.S), layer)
-        scale = found.w_scale.astype(np.float32).reshape(1, -1, 1, 1)
+            combine = sum_distances if layer.operator == "add" else convolve_integer
+            acc = combine(centred, weight.reshape(layer.G * layer.K, layer.C, layer.R, layer.S), layer)
+        scale = find_factor(layer, found, quant).reshape(1, -1, 1, 1)
         if found.bias is not None:
             bias: Array = found.bias.reshape(1, -1, 1, 1)
             if bias.dtype.kind == "f":
                 bias = np.rint(bias / (scale.astype(np.float64) * quant.scale))
             acc += bias.astype(np.int64)
-        acc_bits = (layer.C * layer.R * layer.S - 1).bit_length() + quant.bits + found.w_bits - 1
+        acc_bits = bound_accumulator(layer, found, quant)
         return acc, (np.float32(quant.scale), scale), acc_bits
 
     def _requantize(
@@ -314,6 +320,34 @@ class IntegerModel:
         ]
         out = execute_float(layer, reals, self.tensors)
         return out if final is None else quantize_activation(out, final)
+
+
+def find_factor(layer: Layer, found: LayerTensors, read: ActQuant) -> npt.NDArray[np.float32]:
+    """Return what a unit of the accumulator is besides the input's scale, float32 ``[G*K]`` or ``[1]``.
+
+    Raises
+    ------
+    HwsimError
+        Weights and inputs of an adder layer have different scales: their distance is no number of either.
+    """
+    assert found.w_scale is not None
+    scale = found.w_scale.astype(np.float32).ravel()
+    if layer.operator != "add":
+        return scale
+    if (scale != np.float32(read.scale)).any():
+        raise HwsimError(
+            f"layer {layer.name}: it adds up distances, its weights have the scale {scale[0]:g}, its inputs {read.scale:g}: "
+            "they need one"
+        )
+    return np.ones(1, np.float32) if found.factor is None else found.factor.astype(np.float32).ravel()
+
+
+def bound_accumulator(layer: Layer, found: LayerTensors, read: ActQuant) -> int:
+    """Return the bits of magnitude that the formats bound an accumulator by, bias left out."""
+    depth = (layer.C * layer.R * layer.S - 1).bit_length()
+    if layer.operator == "add":
+        return depth + max(read.bits, found.w_bits) + 1
+    return depth + read.bits + found.w_bits - 1
 
 
 def complete_quants(network: Network, tensors: Tensors) -> dict[str, ActQuant]:

@@ -180,6 +180,30 @@ def _convolve_depthwise(padded: Array, weight: Array, layer: Layer, out: Array) 
         out[start : start + step] = total
 
 
+def sum_distances(x: Array, weight: Array, layer: Layer) -> Array:
+    """Return ``-sum |x - w|`` over each window, ``[N, G*K, P, Q]``: int64, exact, or float32.
+
+    Padding is a zero activation: a border pixel counts ``-|w|`` there (AdderNet, CVPR 2020, pads with zeros before it unfolds).
+
+    Parameters
+    ----------
+    x : ndarray
+        ``[N, G*C, H, W]``: floats, or integers of up to 30 bits with the zero point already subtracted.
+    weight : ndarray
+        ``[G*K, C, R, S]`` at the same scale.
+    """
+    dtype, wide = (np.float32, np.float32) if x.dtype.kind == "f" else (np.int32, np.int64)
+    out = np.empty((x.shape[0], layer.G, layer.K, layer.P * layer.Q), wide)
+    rows = weight.reshape(layer.G, layer.K, -1, 1).astype(dtype)
+    for n in range(x.shape[0]):
+        padded = _pad_image(x[n].astype(dtype), layer, 0)
+        for top, columns in _iterate_columns(padded, layer):
+            pixels = slice(top * layer.Q, top * layer.Q + columns.shape[-1])
+            for k in range(layer.K):
+                np.negative(np.abs(columns - rows[:, k]).sum(axis=1, dtype=wide), out=out[n, :, k, pixels])
+    return out.reshape(x.shape[0], layer.G * layer.K, layer.P, layer.Q)
+
+
 def pool_max(x: Array, layer: Layer) -> Array:
     """Return the largest element of each window; padding never wins."""
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min

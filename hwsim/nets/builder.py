@@ -77,8 +77,9 @@ class NetBuilder:
         dilation: Pair = 1,
         groups: int = 1,
         activation: str = "none",
+        operator: str = "multiply",
     ) -> str:
-        """Append a convolution to ``channels`` output channels in ``groups`` groups."""
+        """Append a convolution to ``channels`` output channels in ``groups`` groups; ``operator`` is what its weights do."""
         n, in_channels, height, width = self._shapes[x]
         if groups < 1 or in_channels % groups or channels % groups:
             raise SpecError(f"layer {name}.groups", groups, f"a divisor of {in_channels} and {channels} channels")
@@ -104,6 +105,7 @@ class NetBuilder:
                 padding=pads,
                 dilation=spread,
                 activation=activation,
+                attrs=() if operator == "multiply" else (("operator", operator),),
             )
         )
 
@@ -117,6 +119,7 @@ class NetBuilder:
         padding: Padding = 0,
         dilation: Pair = 1,
         activation: str = "none",
+        operator: str = "multiply",
     ) -> str:
         """Append a depthwise convolution: each channel has one filter of its own."""
         channels = self._shapes[x][1]
@@ -130,6 +133,7 @@ class NetBuilder:
             dilation=dilation,
             groups=channels,
             activation=activation,
+            operator=operator,
         )
 
     def fc(self, x: str, name: str, features: int, *, activation: str = "none") -> str:

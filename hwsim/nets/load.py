@@ -8,18 +8,20 @@ from pathlib import Path
 
 from hwsim.core.errors import InputError, SpecError
 from hwsim.core.network import Network
+from hwsim.core.policy import Policy
 from hwsim.core.tensors import Tensors
-from hwsim.nets.registry import find_network
+from hwsim.nets.registry import find_network, find_policy
 
 MODEL_SUFFIXES = (".onnx", ".tflite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A network and, where its file holds them, its tensors."""
+    """A network and, where its file holds them, its tensors; the number formats that a network of the zoo comes with."""
 
     network: Network
     tensors: Tensors | None = None
+    policy: Policy | None = None
 
 
 def load_network(spec: str | os.PathLike[str], batch: int = 1) -> Loaded:
@@ -53,4 +55,4 @@ def load_network(spec: str | os.PathLike[str], batch: int = 1) -> Loaded:
     if os.sep in text and os.path.exists(text):
         raise InputError(text, [f"is no model file: expected one that ends in {' or '.join(MODEL_SUFFIXES)}"])
     network = find_network(text)
-    return Loaded(network=network if batch == 1 else network.with_batch(batch))
+    return Loaded(network=network if batch == 1 else network.with_batch(batch), policy=find_policy(text))

@@ -13,6 +13,7 @@ from functools import cache
 
 from hwsim.core.errors import UnknownName
 from hwsim.core.network import Network
+from hwsim.core.policy import LayerFormat, Policy
 from hwsim.nets import zoo
 from hwsim.nets.builder import NetBuilder
 
@@ -33,6 +34,8 @@ class NetEntry:
         Lays its layers with a builder.
     aliases : tuple of str
         Other names it answers to (spelling with or without separators is the same name anyway).
+    formats : tuple of (str, LayerFormat)
+        Number formats that its source gives layers, by operator (``multiply``, ``shift``, ``add``); its policy where none is given.
     """
 
     name: str
@@ -40,12 +43,24 @@ class NetEntry:
     source: str
     lay: Callable[[NetBuilder], None] = field(repr=False)
     aliases: tuple[str, ...] = ()
+    formats: tuple[tuple[str, LayerFormat], ...] = ()
 
     def build(self) -> Network:
         """Return the network at batch size 1."""
         builder = NetBuilder(self.name, self.source)
         self.lay(builder)
         return builder.finish()
+
+
+def find_policy(name: str) -> Policy | None:
+    """Return the number formats that a network of the zoo comes with, or None."""
+    entry = _index_names().get(normalize_name(name))
+    if entry is None or not entry.formats:
+        return None
+    formats = dict(entry.formats)
+    layers = ((layer.name, formats.get(layer.operator)) for layer in _build(entry).mac_layers)
+    own = tuple((layer, fmt) for layer, fmt in layers if fmt is not None)
+    return Policy(default=formats.get("multiply", LayerFormat()), layers=own)
 
 
 def list_networks() -> tuple[NetEntry, ...]:

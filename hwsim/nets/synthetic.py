@@ -19,6 +19,12 @@ from hwsim.core.tensors import LayerTensors, Origin, Tensors
 
 WEIGHT_DISTRIBUTION = "He normal N(0, 2/fan_in), zero biases"
 """He et al., "Delving deep into rectifiers", ICCV'15, equation 10; fan_in = C R S."""
+ADDER_MEAN = 1.13
+"""Mean distance of two independent standard normal numbers: 2 / sqrt(pi)."""
+ADDER_DISTRIBUTION = (
+    "adder layers N(0, 1), their sums of fan_in distances shifted by 1.13 fan_in and divided by sqrt(fan_in)"
+)
+"""Stands for the normalization that follows an adder layer: results of about zero mean and unit variance."""
 INPUT_DISTRIBUTION = "Gaussian random field, amplitude 1/frequency, channels correlated 0.9, zero mean, unit variance"
 """Amplitude spectrum of natural images: Field, J. Opt. Soc. Am. A 4(12), 1987; the channels' correlation is
 unverified."""
@@ -48,12 +54,16 @@ def synthesize_tensors(network: Network, seed: int = 0) -> Tensors:
     """
     layers: dict[str, LayerTensors] = {}
     for layer in network.layers:
-        if layer.kind == "mac":
+        if layer.kind == "mac" and layer.operator == "add":
+            layers[layer.name] = _draw_adder(layer, seed)
+        elif layer.kind == "mac":
             layers[layer.name] = LayerTensors(weight=_draw_weight(layer, seed), bias=_zeros(layer.out_shape[1]))
         elif layer.op == "scale":
             ones = np.ones((layer.G, 1, 1, 1), dtype=np.float32)
             layers[layer.name] = LayerTensors(weight=ones, bias=_zeros(layer.G))
-    description = f"{WEIGHT_DISTRIBUTION}, seed {seed}, PCG64 seeded by layer name"
+    adders = any(layer.kind == "mac" and layer.operator == "add" for layer in network.layers)
+    also = f"; {ADDER_DISTRIBUTION}" if adders else ""
+    description = f"{WEIGHT_DISTRIBUTION}{also}, seed {seed}, PCG64 seeded by layer name"
     return Tensors(layers=layers, origin=Origin(kind="synthetic", description=description))
 
 
@@ -74,6 +84,14 @@ def synthesize_input(network: Network, seed: int = 0) -> dict[str, npt.NDArray[n
         variance 1. A vector (H = W = 1) is standard normal.
     """
     return {spec.name: _draw_input(spec.shape, _make_generator(seed, f"input:{spec.name}")) for spec in network.inputs}
+
+
+def _draw_adder(layer: Layer, seed: int) -> LayerTensors:
+    generator, depth = _make_generator(seed, f"weight:{layer.name}"), layer.C * layer.R * layer.S
+    weight = generator.standard_normal((layer.G * layer.K, layer.C, layer.R, layer.S), dtype=np.float32)
+    ones = np.ones(layer.out_shape[1], np.float32)
+    factor = ones * np.float32(1 / math.sqrt(depth))
+    return LayerTensors(weight=weight, bias=factor * np.float32(ADDER_MEAN * depth), factor=factor)
 
 
 def _draw_weight(layer: Layer, seed: int) -> npt.NDArray[np.float32]:

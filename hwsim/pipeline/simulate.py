@@ -270,6 +270,7 @@ def resolve_network(
             from hwsim.nets.imported import quantized_policy
 
             policy = quantized_policy(network, tensors)
+        policy = loaded.policy if policy is None else policy
     elif batch != 1:
         network = network.with_batch(batch)
     if policy is None:

@@ -29,10 +29,9 @@ def list_workloads(network: Network, policy: Policy) -> dict[str, Workload]:
 
 
 def _make_workload(network: Network, layer: Layer, fmt: LayerFormat, bits: dict[str, int]) -> Workload:
-    own = str(layer.attr("operator", "multiply"))
     return Workload(
         layer=layer,
-        fmt=replace(fmt, operator=own) if fmt.operator == "native" else fmt,
+        fmt=replace(fmt, operator=layer.operator) if fmt.operator == "native" else fmt,
         out_bits=bits[layer.name],
         operand_bits=tuple(bits[name] for name in layer.inputs),
         operand_shapes=tuple(network.shape_of(name) for name in layer.inputs),

@@ -11,6 +11,7 @@ The scheme
 - A tensor is stored at the widest ``a_bits`` of the MAC layers that read it, through whatever moves it; a MAC layer
   whose ``a_bits`` are fewer reads it requantized (its format stands under the layer's name with ``:in`` appended).
   What no MAC layer reads has the policy's default ``a_bits``.
+- An adder layer reads its input at the scale of its weights (`hwsim.quant.adder`).
 - A fused activation that does more than clamp gets the format of its argument too (the layer's name with ``:pre`` appended).
 - Layers whose policy requantizes by shifts (``scale="shift"``): their weights' scales, and those of the tensors that they read and
   write, are rounded up to powers of two; where deviations are given, they have F8Net's fractional lengths
@@ -31,6 +32,7 @@ from hwsim.core.layer import ADDRESS_OPS, Layer
 from hwsim.core.network import Network
 from hwsim.core.policy import Policy
 from hwsim.core.tensors import ActQuant, Array, LayerTensors, Tensors
+from hwsim.quant.adder import quantize_adder
 from hwsim.quant.fixed_network import choose_fixed_quant, fold_average, quantize_fixed_weights
 from hwsim.quant.uniform import QuantizedWeights, choose_activation_quant, quantize_weights
 
@@ -132,6 +134,17 @@ def quantize_network(
         width = SCALE_LAYER_BITS
         if layer.kind == "mac":
             chosen = policy.of(layer.name)
+            if "add" in (layer.operator, chosen.operator):
+                if chosen.operator not in ("native", layer.operator):
+                    raise HwsimError(
+                        f"layer {layer.name}: its operator is {layer.operator}, the policy says {chosen.operator}: "
+                        "name it in the network first (hwsim.core.policy.name_operators)"
+                    )
+                span, rounded = ranges[layer.inputs[0]], power_of_two or chosen.scale == "shift"
+                quants[layer.name + INPUT], layers[layer.name] = quantize_adder(
+                    layer, float_tensors.layers.get(layer.name), span, chosen.w_bits, chosen.a_bits, rounded
+                )
+                continue
             width = chosen.w_bits
             if chosen.a_bits < quants[layer.inputs[0]].bits:
                 quants[layer.name + INPUT] = choose(layer.inputs[0], chosen.a_bits)

@@ -148,10 +148,10 @@ class Nasa(Arch):
         """Raise SpecError for operands wider than the chunk's elements and filter rows longer than their registers."""
         fmt, layer = workload.fmt, workload.layer
         chunk, where = self.chunk(fmt.operator), f"policy for layer {layer.name}"
-        low = 2 if chunk.operator == "shift" else 1
+        low = 1 if chunk.operator == "multiply" else 2
         for field, bits, least, most in (
             ("w_bits", fmt.w_bits, low, chunk.w_width),
-            ("a_bits", fmt.a_bits, 1, chunk.a_width),
+            ("a_bits", fmt.a_bits, 1 if chunk.operator != "add" else 2, chunk.a_width),
         ):
             if not least <= bits <= most:
                 raise SpecError(f"{where}: {field}", bits, f"{least} to {most} bits with the operator {chunk.operator}")
