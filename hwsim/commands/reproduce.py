@@ -87,7 +87,8 @@ def format_figure(value: float | None, unit: str) -> str:
         return f"{value:,.0f}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3g}"
+    text = f"{value:.4g}" if abs(value) >= 0.1 else f"{value:.3g}"
+    return text if float(text) != round(value) else f"{value:.6g}"
 
 
 def format_claimed(row: Row) -> str:

@@ -21,8 +21,10 @@ def show_bits(arch: str, title: str) -> list[Row]:
             Row(
                 claim=f"ResNet-20 (CIFAR) on {title}, w{bits}a{bits}, batch {BATCH}: images a second", source=PAPER,
                 unit="images/s", equations=base.fps * 64 / bits**2, simulated=report.fps,
-                why="" if bits == 8 else f"equations: w8a8 by products of bits; the engine computes in {compute / report.cycles:.0%} "
-                "of the cycles, and at few bits waits for words of the operands, whose number falls by one of the bits only",
+                why=""
+                if bits == 8
+                else f"equations: w8a8 by products of bits; the engine computes in {compute / report.cycles:.0%} of "
+                "the cycles, and at few bits waits for words of the operands, whose number falls by one of the bits only",
             )
         )  # fmt: skip
     return rows
