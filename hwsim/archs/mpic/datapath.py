@@ -25,8 +25,10 @@ widest first as they are stored; a block is up to ``filters`` filters of one wid
 
 L = C R S of the slice; behind its end the columns hold zeros, so that what a register of weights holds beyond does not count.
 Weights are stored without padding: a load takes its 32 bits at any bit of a filter's stream, with what the last one left.
-Products are of stored activations: a zero point goes into the bias, and stands for padding in the columns. The where gathering takes longer than its own work (depthwise, few filters); this and the first columns are ``fill``. Behind the last
-columns of a slice the gatherer runs once more, in vain.
+Products are of stored activations: a zero point goes into the bias, and stands for padding in the columns. The core waits
+where gathering takes longer than its own work (depthwise, few filters); this and the first columns are ``fill``. Behind the
+last columns of a slice the gatherer runs once more, in vain.
+
 Requantization is the store unit's, so is the constant that a pruned filter becomes: the requantized bias. A pruned filter has
 no weights, no products and no traffic of weights; its output is stored and read like any other.
 """
