@@ -115,7 +115,7 @@ def key_design(arch: Arch) -> str:
 
 
 def list_records(arch: Arch) -> tuple[FpgaRecord, ...]:
-    """Return the records of a design, one a target, the user's own before those shipped."""
+    """Return the records of a design, one a target: one with a clock before one without, the user's own before those shipped."""
     wanted = key_design(arch)
     found: dict[str, FpgaRecord] = {}
     for path in _list_files():
@@ -124,7 +124,9 @@ def list_records(arch: Arch) -> tuple[FpgaRecord, ...]:
         except (OSError, HwsimError):
             continue  # of another version, or half removed
         if record.fields == wanted:
-            found.setdefault(record.target, record)
+            known = found.get(record.target)
+            if known is None or (record.fmax_hz and not known.fmax_hz):
+                found[record.target] = record
     return tuple(found[target] for target in sorted(found))
 
 
