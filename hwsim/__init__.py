@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hwsim.pipeline import simulate as simulate
+    from hwsim.search import CostModel as CostModel
 
-__all__ = ["simulate"]
+__all__ = ["CostModel", "simulate"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from hwsim.pipeline import simulate
 
         return simulate
+    if name == "CostModel":
+        from hwsim.search import CostModel
+
+        return CostModel
     raise AttributeError(f"module 'hwsim' has no attribute {name!r}")

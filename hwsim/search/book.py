@@ -92,9 +92,9 @@ class Book:
             if fresh:
                 self.store.write(fresh)
 
-    def explain(self, load: Workload) -> None:
-        """Raise the error with which the accelerator refuses a workload."""
-        price(load, self.prices, self.objective)
+    def explain(self, load: Workload) -> Entry:
+        """Raise the error with which the accelerator refuses a workload, named as it is in the network."""
+        return price(load, self.prices, self.objective)
 
     def _load(self, job: Job) -> Workload:
         shape, formats = self._shapes[job[0]], job[1]

@@ -1,10 +1,15 @@
 """Prices of many policies at once: for every layer a look-up in its table, by the bits that the layer depends on.
 
-Bits are kept in slots, less one, all of them unsigned (an index that cannot be negative needs no check): first the activation
-bits of every MAC layer; then the policy's default of activations, the bits of tensors that several layers or the default
-decide, each the most of some slots, and a slot that is always zero; then for every MAC layer its weight bits plus 16 times its
-activation bits; last other such pairs of slots. A layer's table has an axis of 16 values for each precision that it depends on,
-at most four.
+Bits are kept in slots of eight bits, less one. In order:
+
+- for every MAC layer its weight bits plus 16 times its activation bits;
+- the activation bits of every MAC layer;
+- the policy's default of activation bits, the bits of tensors that several layers or the default decide (each the most of some
+  slots), and a slot that is always zero;
+- pairs: a slot plus 16 times another.
+
+A layer's table has an axis of 16 values for each precision that it depends on, at most four: one or two slots of the above are
+the place in it. Everything is unsigned: an index that cannot be negative needs no check.
 """
 
 from __future__ import annotations
@@ -16,43 +21,53 @@ from hwsim.core.jit import kernel
 
 @kernel
 def fill_slots(
-    row: np.ndarray, default: int, starts: np.ndarray, parts: np.ndarray, pairs: np.ndarray, slots: np.ndarray
+    policies: np.ndarray,
+    i: int,
+    default: int,
+    starts: np.ndarray,
+    parts: np.ndarray,
+    pairs: np.ndarray,
+    slots: np.ndarray,
 ) -> int:
-    """Fill the slots of one policy; return the first column that is not 1 to 16, or -1.
+    """Fill the slots of policy ``i``; return the first column that is not 1 to 16, or -1.
+
+    Loops are short and do one thing each, so that they are compiled to vector instructions.
 
     Parameters
     ----------
-    row : int8 [columns]
+    policies : uint8 [policies, columns]
         Weight and activation bits of every MAC layer in turn.
     default : int
         The policy's default of activation bits, less one.
     starts, parts : uint64 [tensors + 1], [...]
         Where the slots begin that the bits of each tensor are the most of.
     pairs : uint64 [pairs, 2]
-        Slots of the other pairs.
-    slots : uint64, filled
+        Slots of the pairs.
+    slots : uint8, filled
     """
-    macs = row.shape[0] // 2
-    tensors = starts.shape[0] - 1
-    first = macs + tensors + 2
-    over = 0
-    for i in range(macs):
-        w, a = np.int64(row[2 * i]) - 1, np.int64(row[2 * i + 1]) - 1
-        over |= w | a
-        slots[i] = a
-        slots[first + i] = w + 16 * a
-    if over < 0 or over > 15:
-        for j in range(2 * macs):
-            if row[j] < 1 or row[j] > 16:
+    columns = policies.shape[1]
+    macs = columns // 2
+    over = np.uint8(0)
+    for j in range(columns):
+        over = np.uint8(over | np.uint8(policies[i, j] - 1))
+    if over > 15:
+        for j in range(columns):
+            if policies[i, j] < 1 or policies[i, j] > 16:
                 return j
-    slots[macs] = default
+    for m in range(macs):
+        slots[m] = np.uint8(policies[i, 2 * m] - 1) | np.uint8(np.uint8(policies[i, 2 * m + 1] - 1) << 4)
+    for m in range(macs):
+        slots[macs + m] = np.uint8(policies[i, 2 * m + 1] - 1)
+    slots[columns] = default
+    tensors = starts.shape[0] - 1
     for e in range(tensors):
-        widest = np.uint64(0)
+        widest = np.uint8(0)
         for k in range(starts[e], starts[e + 1]):
             widest = max(widest, slots[parts[k]])
-        slots[macs + 1 + e] = widest
+        slots[columns + 1 + e] = widest
+    first = columns + 2 + tensors
     for p in range(pairs.shape[0]):
-        slots[first + macs + p] = slots[pairs[p, 0]] + (slots[pairs[p, 1]] << np.uint64(4))
+        slots[first + p] = slots[pairs[p, 0]] + (slots[pairs[p, 1]] << 4)
     return -1
 
 
@@ -73,13 +88,10 @@ def sum_counts(
 
     Parameters
     ----------
-    policies : int8 [policies, columns]
-        Bits, 1 to 16.
-    default, starts, parts, pairs
+    policies, default, starts, parts, pairs
         See `fill_slots`.
-    layers : uint64 [layers, 4]
-        Where the table of each begins; the pair or slot of its first two axes, the slots of the third and the fourth (that of
-        zero where it has fewer).
+    layers : uint64 [layers, 3]
+        Where the table of each begins, the slot of its first two axes, the slot of the others.
     guard : int64 [entries]
         Cycles: above zero where the entry is known.
     table : int64 [entries]
@@ -94,16 +106,15 @@ def sum_counts(
         Unknown entries met; where bits are out of range -1 less the place of the first, counted through ``policies``.
     """
     columns = policies.shape[1]
-    slots = np.zeros(columns + starts.shape[0] + 1 + pairs.shape[0], np.uint64)
+    slots = np.zeros(columns + starts.shape[0] + 1 + pairs.shape[0], np.uint8)
     unknown = 0
     for i in range(policies.shape[0]):
-        bad = fill_slots(policies[i], default, starts, parts, pairs, slots)
+        bad = fill_slots(policies, i, default, starts, parts, pairs, slots)
         if bad >= 0:
             return -1 - (i * columns + bad)
         total = 0
         for n in range(layers.shape[0]):
-            third = slots[layers[n, 2]] << np.uint64(8)
-            at = layers[n, 0] + slots[layers[n, 1]] + third + (slots[layers[n, 3]] << np.uint64(12))
+            at = layers[n, 0] + np.uint64(slots[layers[n, 1]]) + (np.uint64(slots[layers[n, 2]]) << np.uint64(8))
             count = table[at]
             if count <= 0 and guard[at] <= 0:
                 wanted[at] = 1
@@ -137,16 +148,15 @@ def sum_energies(
     table, sums : float64
     """
     columns = policies.shape[1]
-    slots = np.zeros(columns + starts.shape[0] + 1 + pairs.shape[0], np.uint64)
+    slots = np.zeros(columns + starts.shape[0] + 1 + pairs.shape[0], np.uint8)
     unknown = 0
     for i in range(policies.shape[0]):
-        bad = fill_slots(policies[i], default, starts, parts, pairs, slots)
+        bad = fill_slots(policies, i, default, starts, parts, pairs, slots)
         if bad >= 0:
             return -1 - (i * columns + bad)
         total, lost = 0.0, 0.0
         for n in range(layers.shape[0]):
-            third = slots[layers[n, 2]] << np.uint64(8)
-            at = layers[n, 0] + slots[layers[n, 1]] + third + (slots[layers[n, 3]] << np.uint64(12))
+            at = layers[n, 0] + np.uint64(slots[layers[n, 1]]) + (np.uint64(slots[layers[n, 2]]) << np.uint64(8))
             energy = table[at]
             if energy <= 0.0 and guard[at] <= 0:
                 wanted[at] = 1
@@ -189,9 +199,9 @@ def find_peaks(
         0, or as `sum_counts` where bits are out of range.
     """
     columns = policies.shape[1]
-    slots = np.zeros(columns + starts.shape[0] + 1 + pairs.shape[0], np.uint64)
+    slots = np.zeros(columns + starts.shape[0] + 1 + pairs.shape[0], np.uint8)
     for i in range(policies.shape[0]):
-        bad = fill_slots(policies[i], default, starts, parts, pairs, slots)
+        bad = fill_slots(policies, i, default, starts, parts, pairs, slots)
         if bad >= 0:
             return -1 - (i * columns + bad)
         live, most = 0, 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -298,7 +298,8 @@ class CostModel:
         for load in loads.values():
             if load.layer.kind == "mac":
                 self.arch.check(load)
-        entries = self._find_all(list(loads.values()))
+        ordered = list(loads.values())
+        entries = self._find([(self._book.number(load), read_formats(load)) for load in ordered], ordered.__getitem__)
         cycles, energy = sum(one.cycles for one in entries), sum(one.energy_pj for one in entries)
         seconds = cycles / self.clock_hz
         bits = {**choose_tensor_bits(self.network, policy), **{name: load.out_bits for name, load in loads.items()}}
@@ -311,17 +312,15 @@ class CostModel:
             peak_activation_bits=peak_activation_bits(self.network, bits),
         )
 
-    def _find_all(self, loads: Sequence[Workload], progress: Progress | None = None) -> list[Entry]:
-        """Return the prices of workloads; raises what the first of those raises that cannot be run."""
-        jobs = [(self._book.number(load), read_formats(load)) for load in loads]
+    def _find(
+        self, jobs: Sequence[Job], describe: Callable[[int], Workload], progress: Progress | None = None
+    ) -> list[Entry]:
+        """Return prices; raises what the first of them raises that cannot be run, whose workload ``describe`` gives."""
         self._book.build(jobs, progress)
         entries = []
-        for load, job in zip(loads, jobs, strict=True):
+        for index, job in enumerate(jobs):
             entry = self._book.find(job)
-            if entry is None:
-                self._book.explain(load)
-                raise HwsimError(f"layer {load.layer.name}: it has no price")
-            entries.append(entry)
+            entries.append(entry or self._book.explain(describe(index)))
         return entries
 
     def _number(self, index: int) -> int:
@@ -397,10 +396,13 @@ class CostModel:
         if metric not in METRICS:
             raise SpecError("metric", metric, " or ".join(METRICS))
         (most,) = _read_bits("most_bits", (most_bits,))
-        load, jobs = self._workloads[layer], []
-        for w, a in np.ndindex(most, most):
-            stored, written = max(a + 1, in_bits or 0), out_bits or a + 1
-            jobs.append((self._book.number(load), (w + 1, a + 1, stored, written)))
+        for name, bits in (("in_bits", in_bits), ("out_bits", out_bits)):
+            if bits is not None:
+                _read_bits(name, (bits,))
+        number = self._book.number(self._workloads[layer])
+        jobs: list[Job] = [
+            (number, (w + 1, a + 1, max(a + 1, in_bits or 0), out_bits or a + 1)) for w, a in np.ndindex(most, most)
+        ]
         self._book.build(jobs)
         entries = [self._book.find(job) for job in jobs]
         place, absent = METRICS.index(metric), float("nan") if metric == "energy_pj" else -1
@@ -422,12 +424,14 @@ class CostModel:
         """
         self._require_tables()
         (most,) = _read_bits("most_bits", (most_bits,))
-        loads = [
-            at_formats(self._workloads[name], (w + 1, a + 1, a + 1, a + 1))
-            for name in self.layers
-            for w, a in np.ndindex(most, most)
-        ]
-        entries = self._find_all(loads, progress)
+        loads = [self._workloads[name] for name in self.layers]
+        formats = [(w + 1, a + 1, a + 1, a + 1) for w, a in np.ndindex(most, most)]
+        jobs = [(number, one) for number in map(self._book.number, loads) for one in formats]
+
+        def describe(index: int) -> Workload:
+            return at_formats(loads[index // len(formats)], jobs[index][1])
+
+        entries = self._find(jobs, describe, progress)
         return np.array([entry.cycles for entry in entries], np.int64).reshape(-1, most, most)
 
     def _require_tables(self) -> Tables:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hwsim.core.mapping import Int64
 from hwsim.search.kernel_lookup import find_peaks, sum_counts, sum_energies
 from hwsim.search.store import Entry
-from hwsim.search.structure import PricedLayer, Structure
+from hwsim.search.structure import MOST_AXES, PricedLayer, Structure
 
 Float64 = npt.NDArray[np.float64]
 Int8 = npt.NDArray[np.int8]
@@ -44,7 +44,7 @@ class Tables:
     Parameters
     ----------
     structure : Structure
-        No layer of more than `hwsim.search.structure.MOST_AXES` axes.
+        No layer of more than ``MOST_AXES`` axes.
     """
 
     def __init__(self, structure: Structure) -> None:
@@ -63,29 +63,29 @@ class Tables:
         self._slots = (
             np.cumsum([0, *(len(parts) for parts in structure.widest)]).astype(np.uint64),
             np.array([self._place(slot) for parts in structure.widest for slot in parts], np.uint64),
-            np.array([(self._place(x), self._place(y)) for x, y in pairs], np.uint64).reshape(-1, 2),
+            np.array(list(pairs), np.uint64).reshape(-1, 2),
         )
         tensors = [(elements, self._place(slot)) for elements, slot in structure.tensors]
         self._tensors = np.array(tensors, np.int64).reshape(-1, 2)
         self._events = np.array(structure.events, np.int64)
 
     def _place(self, slot: int) -> int:
-        """Return where the kernel keeps a slot: activation bits alone in front."""
+        """Return where the kernel keeps a slot: activation bits behind the pairs of all MAC layers."""
         macs = len(self.structure.macs)
-        return slot // 2 if slot < 2 * macs else slot - macs
+        return macs + slot // 2 if slot < 2 * macs else slot
 
-    def _describe(self, one: PricedLayer, pairs: dict[tuple[int, int], int]) -> tuple[int, int, int]:
-        """Return the place of a layer's first two axes and of the others."""
-        macs, spare = len(self.structure.macs), self.structure.zero_slot
-        first, second, third, fourth = (*one.axes, spare, spare, spare)[:4]
-        begin = self._place(spare) + 1
-        if one.layer.kind == "mac":
-            both = begin + first // 2
-        elif second == spare:
-            both = self._place(first)
-        else:
-            both = begin + macs + pairs.setdefault((first, second), len(pairs))
-        return both, self._place(third), self._place(fourth)
+    def _describe(self, one: PricedLayer, pairs: dict[tuple[int, int], int]) -> tuple[int, int]:
+        """Return where the kernel keeps a layer's first two axes, and the others."""
+        spare = self.structure.zero_slot
+
+        def place(x: int, y: int) -> int:
+            if y == spare:
+                return self._place(x)
+            return spare + 1 + pairs.setdefault((self._place(x), self._place(y)), len(pairs))
+
+        first, second, third, fourth = (*one.axes, spare, spare, spare)[:MOST_AXES]
+        both = first // 2 if one.layer.kind == "mac" else place(first, second)
+        return both, place(third, fourth)
 
     def sum_cycles(self, policies: Int8, default: int, build: Build) -> Int64:
         """Return cycles of policies, int64 [policies].
@@ -110,7 +110,8 @@ class Tables:
     def _sum_counts(
         self, policies: Int8, default: int, build: Build, layers: npt.NDArray[np.uint64], table: Int64
     ) -> Int64:
-        sums, before = np.empty(len(policies), np.int64), (policies, default - 1, *self._slots, layers)
+        sums = np.empty(len(policies), np.int64)
+        before = (policies.view(np.uint8), default - 1, *self._slots, layers)
         while self._check(sum_counts(*before, self.cycles, table, self._wanted, sums), policies):
             build(self._take_wanted())
         return sums
@@ -118,7 +119,15 @@ class Tables:
     def sum_energies(self, policies: Int8, default: int, build: Build) -> Float64:
         """Return energies in pJ, float64 [policies]; as `sum_cycles`."""
         sums = np.empty(len(policies), np.float64)
-        before = (policies, default - 1, *self._slots, self._layers, COMPENSATED, self.cycles, self.energy_pj)
+        before = (
+            policies.view(np.uint8),
+            default - 1,
+            *self._slots,
+            self._layers,
+            COMPENSATED,
+            self.cycles,
+            self.energy_pj,
+        )
         while self._check(sum_energies(*before, self._wanted, sums), policies):
             build(self._take_wanted())
         return sums
@@ -126,7 +135,8 @@ class Tables:
     def find_peaks(self, policies: Int8, default: int) -> Int64:
         """Return the largest sums of live activations, bits, int64 [policies]."""
         peaks = np.empty(len(policies), np.int64)
-        self._check(find_peaks(policies, default - 1, *self._slots, self._tensors, self._events, peaks), policies)
+        before = (policies.view(np.uint8), default - 1, *self._slots)
+        self._check(find_peaks(*before, self._tensors, self._events, peaks), policies)
         return peaks
 
     def _check(self, status: int, policies: Int8) -> int:
