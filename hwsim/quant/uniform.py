@@ -137,7 +137,7 @@ def choose_activation_quant(
     low, high : float
         Range that must be representable; it is widened to hold zero.
     bits : int
-        1 to 16.
+        1 to 16. One bit is 0 or 1: negative values become 0.
     scheme : str
         ``symmetric``: zero point 0, so that a zero activation is all zero bits. ``asymmetric``: the whole unsigned code range
         covers ``low..high``.
@@ -155,7 +155,7 @@ def choose_activation_quant(
         scale = _round_scale((high - low) / ((1 << bits) - 1), power_of_two)
         zero = int(np.clip(np.rint(-low / scale), 0, (1 << bits) - 1))
         return ActQuant(scale=scale, zero_point=zero, bits=bits, signed=False)
-    signed = low < 0 or not unsigned
+    signed = (low < 0 or not unsigned) and bits > 1
     levels = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
     return ActQuant(scale=_round_scale(max(-low, high) / max(levels, 1), power_of_two), bits=bits, signed=signed)
 

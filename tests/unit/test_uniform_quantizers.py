@@ -133,10 +133,10 @@ def test_asymmetric_format_holds_both_ends_and_zero():
     assert ends[1] == 0
 
 
-def test_one_signed_bit_keeps_the_sign_of_what_is_negative():
-    quant = choose_activation_quant(-2.0, 2.0, 1)
-    assert (quant.low, quant.high) == (-1, 0)
-    assert quantize_activation(np.array([-2.0, 2.0]), quant).tolist() == [-1, 0]
+def test_one_bit_tells_zero_from_what_is_positive():
+    quant = choose_activation_quant(-2.0, 3.0, 1)
+    assert (quant.low, quant.high, quant.signed, quant.scale) == (0, 1, False, 3.0)
+    assert quantize_activation(np.array([-2.0, 1.0, 2.0, 3.0]), quant).tolist() == [0, 0, 1, 1]
 
 
 def test_activation_is_rounded_half_to_even_before_the_zero_point_and_saturates():

@@ -250,7 +250,8 @@ def test_rounding_to_a_grid_stays_on_it():
 @pytest.mark.parametrize(
     ("fmt", "text"),
     [
-        (LayerFormat(w_bits=9, codec="codebook"), "policy for layer conv: w_bits: got 9, expected 1 to 8 bits with the codec codebook"),
+        (LayerFormat(w_bits=9, codec="codebook"),
+         "policy for layer conv: w_bits: got 9, expected 1 to 8 bits with the codec codebook"),
         (LayerFormat(w_bits=1, codec="power-of-two"),
          "policy for layer conv: w_bits: got 1, expected 2 to 8 bits with the codec power-of-two"),
         (LayerFormat(w_bits=4, operator="shift", codec="codebook"),
@@ -258,10 +259,12 @@ def test_rounding_to_a_grid_stays_on_it():
         (LayerFormat(w_bits=4, codec="codebook", channel_bits=((4, 12),)),
          "policy for layer conv: channel_bits: got ((4, 12),), expected one width for all channels with the codec codebook"),
         (LayerFormat(w_bits=4, scale="shift", codec="bit-planes"),
-         "policy for layer conv: scale: got 'shift', expected multiplier where weights are of a codebook, bit planes or mixed bits"),
+         "policy for layer conv: scale: got 'shift', expected multiplier where weights are of a codebook, bit planes or mixed "
+         "bits"),
         (LayerFormat(w_bits=4, channel_bits=((4, 11),)),
          "policy for layer conv: channel_bits: got '11 filters', expected 12, those of the layer"),
-        (LayerFormat(w_bits=4, groups=3), "policy for layer conv: groups: got 3, expected 1: the network is widened before it is run"),
+        (LayerFormat(w_bits=4, groups=3),
+         "policy for layer conv: groups: got 3, expected 1: the network is widened before it is run"),
     ],
 )  # fmt: skip
 def test_formats_that_no_array_has_are_told(fmt, text):
