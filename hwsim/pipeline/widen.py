@@ -26,7 +26,7 @@ def widen_by_policy(
     SpecError
         Layers differ in their groups, or the network cannot be widened (`hwsim.nets.group_parallel.widen_groups`).
     UnknownName
-        The policy names a layer that the network has not.
+        The policy names a layer that the widened network has not.
     """
     groups = policy.default.groups
     for name, fmt in policy.layers:
@@ -41,8 +41,8 @@ def widen_by_policy(
         return network, tensors, policy
     from hwsim.nets.group_parallel import list_kept_layers, widen_groups
 
-    policy.check(network)
     wide = widen_groups(network, groups)
+    policy.check(wide)
     named = {name: replace(fmt, groups=1) for name, fmt in policy.layers}
     kept = {
         name: LayerFormat(w_bits=KEPT_BITS, a_bits=KEPT_BITS, scale=policy.default.scale)

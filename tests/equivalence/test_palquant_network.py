@@ -252,6 +252,10 @@ def test_a_policy_s_groups_widen_the_network():
     assert dict(found.layers) == {"conv2d": LayerFormat(w_bits=4, a_bits=4), "dense": LayerFormat()}
     again = widen_by_policy(wide, None, found)
     assert again == (wide, None, found)
+    added = replace(policy, layers=(("add.cyclic.conv", LayerFormat(w_bits=4, a_bits=2)),))
+    assert widen_by_policy(network, None, added)[2].of("add.cyclic.conv").short == "w4a2"
+    with pytest.raises(UnknownName, match="unknown layer in the policy 'add.cyclic'"):
+        widen_by_policy(network, None, replace(policy, layers=(("add.cyclic", LayerFormat()),)))
 
 
 def test_reports_name_the_transform():
