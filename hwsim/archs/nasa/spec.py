@@ -202,7 +202,7 @@ class Nasa(Arch):
 KIB = 8 * 1024
 PRESETS = {
     "paper": Nasa(
-        preset="paper", clp_rows=9, clp_cols=12, slp_rows=9, slp_cols=15, alp_rows=6, alp_cols=10, add_bits=6,
+        preset="paper", clp_rows=6, clp_cols=11, slp_rows=7, slp_cols=10, alp_rows=6, alp_cols=6, add_bits=6,
         shell=Shell(
             wbuf_bits=48 * KIB, ibuf_bits=96 * KIB, obuf_bits=96 * KIB, stage_bits=24 * KIB, wbuf_port_bits=128,
             ibuf_port_bits=256, obuf_port_bits=512, psum_bits=40, vector_lanes=16, store_lanes=16,
@@ -210,7 +210,7 @@ PRESETS = {
         memory=Memory(bits_per_cycle=128, latency_cycles=32),
         clock_hz=250e6,
         source="NASA (ICCAD 2022, arXiv 2210.13361): three chunks at 45 nm and 250 MHz in the area of an Eyeriss-like array of 168 "
-        "8-bit multiply-accumulates; everything else is a choice of this project",
+        "8-bit multiply-accumulates, allotted (mappers.nasa_allot) for the repository's searched network; the rest is chosen here",
         unverified=(
             *(f"{chunk}_{field}" for chunk in CHUNKS.values() for field in ("rows", "cols", "dataflow", "share")), "row_words",
             "mult_bits", "shift_bits", "add_bits", "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits", "shell.stage_bits",
