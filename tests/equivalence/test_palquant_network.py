@@ -254,7 +254,7 @@ def test_a_policy_s_groups_widen_the_network():
     assert again == (wide, None, found)
     added = replace(policy, layers=(("add.cyclic.conv", LayerFormat(w_bits=4, a_bits=2)),))
     assert widen_by_policy(network, None, added)[2].of("add.cyclic.conv").short == "w4a2"
-    with pytest.raises(UnknownName, match="unknown layer in the policy 'add.cyclic'"):
+    with pytest.raises(UnknownName, match=r"unknown layer in the policy 'add\.cyclic'"):
         widen_by_policy(network, None, replace(policy, layers=(("add.cyclic", LayerFormat()),)))
 
 
