@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,8 +22,8 @@ class Semaphores:
 
     Ports: ``take``, ``give`` [8] in: pulses, a bit for each semaphore, the units' masks or-ed; ``clear`` in: back to the
     initial tokens; ``available`` [8] out: there is a token; ``error`` out: a token was taken where none was, or given beyond
-    what the counter holds (held until ``clear``). Latency: a token given in one cycle is there in the next, throughput a take
-    and a give of each semaphore a cycle. Reset: the initial tokens. Nothing stalls.
+    what the counter holds (two cycles later, held until ``clear``). Latency: a token given in one cycle is there in the next,
+    throughput a take and a give of each semaphore a cycle. Reset: the initial tokens. Nothing stalls.
 
     Parameters
     ----------
@@ -46,19 +46,20 @@ class Semaphores:
 
     def compute(self, cycles: Iterable[tuple[int, int, int]]) -> list[tuple[int, int]]:
         """Return (``available``, ``error``) of each cycle, given (``take``, ``give``, ``clear``)."""
-        tokens, error = list(self.initial), 0
+        tokens, error, wrong = list(self.initial), 0, 0
         trace = []
         for take, give, clear in cycles:
             trace.append((sum((count > 0) << s for s, count in enumerate(tokens)), error))
             if clear:
-                tokens, error = list(self.initial), 0
+                tokens, error, wrong = list(self.initial), 0, 0
                 continue
+            error |= wrong
             for s, width in enumerate(self.width_bits):
                 if take >> s & 1 and not tokens[s]:
-                    error = 1
+                    wrong = 1
                 after = tokens[s] + (give >> s & 1) - (take >> s & 1)
                 if after == 1 << width:
-                    error = 1
+                    wrong = 1
                 tokens[s] = min(max(after, 0), (1 << width) - 1)
         return trace
 
@@ -81,19 +82,23 @@ class SemaphoresComponent(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Elaboratable:
+        """Build the counters; whether one is empty or full is kept beside it, so that takes and gives come to a choice at once."""
         m = Module()
-        m.d.comb += self.available.eq(Cat(count.any() for count in self.counts))
-        with m.If((self.take & ~self.available).any()):
-            m.d.sync += self.error.eq(1)
+        wrong = Signal(2 * COUNT)
         for s, count in enumerate(self.counts):
-            with m.If(self.give[s] & ~self.take[s]):
-                with m.If(count.all()):
-                    m.d.sync += self.error.eq(1)
-                with m.Else():
-                    m.d.sync += count.eq(count + 1)
-            with m.Elif(self.take[s] & ~self.give[s] & count.any()):
-                m.d.sync += count.eq(count - 1)
+            most = (1 << len(count)) - 1
+            some, full = Signal(init=int(count.init > 0)), Signal(init=int(count.init == most))
+            take, give = self.take[s], self.give[s]
+            m.d.comb += self.available[s].eq(some)
+            m.d.sync += [wrong[2 * s].eq(take & ~some), wrong[2 * s + 1].eq(give & ~take & full)]
+            with m.If(self.clear):
+                m.d.sync += [count.eq(count.init), some.eq(some.init), full.eq(full.init)]
+            with m.Elif(give & ~take & ~full):
+                m.d.sync += [count.eq(count + 1), some.eq(1), full.eq(count == most - 1)]
+            with m.Elif(take & ~give & some):
+                m.d.sync += [count.eq(count - 1), some.eq(count != 1), full.eq(0)]
+        with m.If(wrong.any()):
+            m.d.sync += self.error.eq(1)
         with m.If(self.clear):
-            m.d.sync += self.error.eq(0)
-            m.d.sync += [count.eq(count.init) for count in self.counts]
+            m.d.sync += [self.error.eq(0), wrong.eq(0)]
         return m

@@ -72,7 +72,9 @@ class DecodeControl(wiring.Component):
         )  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
-        m, spec, tile, p, part = Module(), self.spec, self.tile, self.pass_, self.part
+        m, spec, tile, part = Module(), self.spec, self.tile, self.part
+        p = Signal.like(self.pass_)  # nothing asks for it in the cycle behind `begin`
+        m.d.sync += p.eq(self.pass_)
         fill, flag, basis = Signal(FILL_CYCLES), Signal(), Signal(BASIS_SIZE)
         index, rows = Signal(), Signal()
         chunk, line = Signal(spec.entry_bits), Signal(range(spec.lines))
@@ -129,7 +131,7 @@ class StreamDecoder(wiring.Component):
     begin, rewind, advance, restart : In
         A pass is to be prepared; from where: on, where the block began, on and a block begins, the stream's first bit.
     active : In
-        The slice has a filter in this block; from the cycle after ``begin`` on.
+        The slice has a filter in this block; from the second cycle after ``begin`` on.
     part : In
         `describe_part`.
     enable, place : Out, beat : In

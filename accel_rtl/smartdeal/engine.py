@@ -94,9 +94,11 @@ class SmartDealUnit(wiring.Component):
         slices = [SliceUnit(spec) for _ in range(spec.slices)]
         for k, unit in enumerate(slices):
             m.submodules[f"slice{k}"] = unit
+            active = Signal(name=f"active{k}")
+            m.d.sync += active.eq(walk.pass_.slices > k)
             m.d.comb += [
                 unit.begin.eq(prepares), unit.rewind.eq(walk.rewind), unit.advance.eq(walk.advance),
-                unit.restart.eq(walk.reset_streams), unit.active.eq(walk.pass_.slices > k), unit.part.eq(decode.part),
+                unit.restart.eq(walk.reset_streams), unit.active.eq(active), unit.part.eq(decode.part),
                 streams.enable[k].eq(unit.enable), streams.place[k].eq(unit.place), unit.beat.eq(streams.beat[k]),
                 unit.prepare_bank.eq(walk.pass_.bank), unit.prepare_basis.eq(walk.pass_.basis), unit.run.eq(runs),
                 unit.go.eq(go), unit.rebuilt.eq(tile.rebuilt), unit.short.eq(tile.short), unit.ends.eq(tile.ends),

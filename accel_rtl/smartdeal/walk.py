@@ -87,12 +87,7 @@ class PassWalk(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m, tile = Module(), self.tile
         counts = {name: Signal(COUNT, name=f"{name}_count") for name in LOOPS}
-        last = {name: Signal(name=f"{name}_last") for name in LOOPS}
-        for name in LOOPS:
-            end = tile[f"{name}_end"]
-            if name == "passes":
-                end = Mux(last["step"], tile.last_passes_end, end)
-            m.d.comb += last[name].eq(counts[name] == end)
+        last = {name: Signal(name=f"{name}_last") for name in LOOPS}  # a count is at its end: a register beside it
         wraps = self._advance(m, counts, last)
         self._move(m, wraps)
         group_last = wraps["step"]
@@ -119,15 +114,27 @@ class PassWalk(wiring.Component):
 
     def _advance(self, m: Module, counts: dict[str, Signal], last: dict[str, Signal]) -> dict[str, Signal]:
         """Count at each begin; return for each loop whether it and all inside it are at their ends."""
+        tile = self.tile
         wraps: dict[str, Signal] = {}
         inner: Value | int = 1
         for name in LOOPS:
+            end = tile[f"{name}_end"]
+            again, next_ends = end == 0, counts[name] + 1 == end
+            if name == "passes":  # a step's last pass may be another one in the last step
+                ragged = tile.last_passes_end
+                step_ends = Mux(last["step"], tile.step_end == 0, counts["step"] + 1 == tile.step_end)
+                first = Mux(tile.step_end == 0, ragged == 0, end == 0)
+                again = Mux(step_ends, ragged == 0, end == 0)
+                next_ends = Mux(last["step"], counts[name] + 1 == ragged, next_ends)
+            else:
+                first = again
             wraps[name] = Signal(name=f"{name}_wraps")
             m.d.comb += wraps[name].eq(last[name] & inner)
             with m.If(self.start):
-                m.d.sync += counts[name].eq(0)
+                m.d.sync += [counts[name].eq(0), last[name].eq(first)]
             with m.Elif(self.begin & inner):
                 m.d.sync += counts[name].eq(Mux(last[name], 0, counts[name] + 1))
+                m.d.sync += last[name].eq(Mux(last[name], again, next_ends))
             inner = wraps[name]
         return wraps
 

@@ -175,7 +175,9 @@ class SemaphoreProperty(Component):
             m.d.sync += [given.eq(0), taken.eq(0), wrong.eq(0)]
         with m.If(~wrong):
             m.d.comb += [Assert(sem.counts[s] == tokens), Assert(sem.available[s] == (tokens != 0))]
-        with m.Else():
+        told = Signal()
+        m.d.sync += told.eq(wrong & ~self.clear)
+        with m.If(told):
             m.d.comb += Assert(sem.error)
         return m
 
@@ -265,7 +267,7 @@ def break_fifo():
 
 def break_semaphores():
     # a token given and one taken in one cycle: the former is lost
-    return SemaphoreProperty(break_class(SemaphoresComponent, "self.take[s] & ~self.give[s]", "self.take[s]"), W_FREE)
+    return SemaphoreProperty(break_class(SemaphoresComponent, "take & ~give & some", "take & some"), W_FREE)
 
 
 def forget_results():
