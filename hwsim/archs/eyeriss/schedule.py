@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PIPELINE_CYCLES = 8
 """Registers between ``ibuf`` and ``obuf`` besides the chain of a column: two of the buffer's read, bus, multiplier (2), sum, adder
 above the array, ``obuf`` write (no RTL: unverified)."""
+MOST_SIZES = 16
+"""Sizes of each kind that are tried; Eyeriss' own array has fewer."""
 SETS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 21, 24, 28, 32, 42, 48, 56, 64, 84, 96, 112, 128, 168)
 """How many sets may take filters when an arrangement is chosen."""
 
@@ -161,7 +163,7 @@ def list_arrangements(layer: Layer, window: Filter, arch: Eyeriss) -> tuple[Arra
         _choose_sizes(layer.P, arch.cols),
         sorted(size for size in blocks if size <= arch.psum_words),
         _choose_sizes(layer.C, max(1, arch.ifmap_words // window.S)),
-        range(1, min(arch.rows // window.rows, layer.C) + 1),
+        _thin(list(range(1, min(arch.rows // window.rows, layer.C) + 1))),
         [t for t in SETS if t <= sets],
     )
     grid = np.meshgrid(*(np.array(axis, np.int64) for axis in axes), indexing="ij")
@@ -172,8 +174,18 @@ def list_arrangements(layer: Layer, window: Filter, arch: Eyeriss) -> tuple[Arra
 
 
 def _choose_sizes(extent: int, most: int) -> list[int]:
-    """Return the part sizes up to ``most`` that cut an extent evenly: one for each number of parts."""
-    return sorted(size for size in {-(-extent // parts) for parts in range(1, extent + 1)} if size <= most)
+    """Return part sizes up to ``most`` that cut an extent evenly: one for each number of parts, of many every so many-th."""
+    sizes = sorted({-(-extent // -(-extent // size)) for size in range(1, min(extent, most) + 1)})
+    return _thin(sizes)
+
+
+def _thin(sizes: list[int]) -> list[int]:
+    """Return at most ``MOST_SIZES`` sizes, spaced by ratio, the first and the last among them."""
+    if len(sizes) <= MOST_SIZES:
+        return sizes
+    ratio = (sizes[-1] / sizes[0]) ** (1 / (MOST_SIZES - 1))
+    wanted = (sizes[0] * ratio**step for step in range(MOST_SIZES))
+    return sorted({min(sizes, key=lambda size: abs(size - want)) for want in wanted})
 
 
 def choose_arrangement(layer: Layer, arch: Eyeriss) -> Arrangement:
