@@ -17,13 +17,15 @@ from accel_rtl.blocks.scratchpad import NO_COLLISION
 from accel_rtl.cache import cached_folder, hash_content
 from accel_rtl.emit import Rtlil, list_versions, run_yosys
 from accel_rtl.parts import PARTS, TARGETS, Part
-from accel_rtl.synth import Utilization, finish_commands, hash_file, read_counts
+from accel_rtl.synth import MACRO_ATTRIBUTE, Utilization, finish_commands, hash_file, read_counts
 from hwsim.core.check import require_choice
 from hwsim.core.errors import SpecError, UnknownName
 
 TOP = "(top)"
 """Name under which what stands in no block is reported."""
 LEVELS = 3
+MACRO_BITS = 1 << 13
+"""A memory of so many bits is an SRAM macro on a chip, no registers (targets ``gates`` and ``asic``)."""
 NETLISTS = ("ecp5",)
 """Families whose netlist is kept for the placer."""
 NETLIST = "top.json.gz"
@@ -64,12 +66,16 @@ class Synthesis:
         In order of their names.
     design : str
         Digest of the RTLIL.
+    macros, macro_bits : int
+        Memories that are no logic on a chip (targets ``gates`` and ``asic``), and what they hold; in no other count.
     """
 
     target: str
     total: Utilization
     blocks: tuple[Block, ...]
     design: str
+    macros: int = 0
+    macro_bits: int = 0
 
     @property
     def part(self) -> Part | None:
@@ -140,6 +146,21 @@ def list_collision_free(source: Rtlil) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def mark_macros(source: Rtlil) -> tuple[Rtlil, tuple[int, ...]]:
+    """Return the design with memories of `MACRO_BITS` or more marked as SRAM macros, and what each holds."""
+    found: list[int] = []
+
+    def mark(line: re.Match[str]) -> str:
+        bits = int(line[1]) * int(line[2])
+        if bits < MACRO_BITS:
+            return line[0]
+        found.append(bits)
+        return f"  attribute \\{MACRO_ATTRIBUTE} 1\n{line[0]}"
+
+    text = re.sub(r"(?m)^  memory width (\d+) size (\d+) ", mark, source.text)
+    return replace(source, text=text), tuple(found)
+
+
 def ignore_collisions(source: Rtlil) -> Rtlil:
     """Return the design with the marked memories' reads undefined where the address is written in the same cycle.
 
@@ -196,12 +217,16 @@ def synthesize_design(source: Rtlil, target: str, *, liberty: Path | None = None
         raise SpecError("synth.liberty", liberty and str(liberty), expected)
     family = PARTS[target].family if target in PARTS else target
     library = hash_file(liberty) if liberty is not None else ""
-    source = ignore_collisions(source)
+    design, source = digest_design(source), ignore_collisions(source)
     kept = [f"{source.name}.{block}" for block in list_blocks(source) if block.count(".") < levels]
     commands = ["read_rtlil top.il", f"hierarchy -check -top {source.name}", "proc"]
     if kept:
         commands.append("setattr -mod -set keep_hierarchy 1 " + " ".join(f"\\{name}" for name in kept))
-    commands += ["flatten", "chformal -remove", "opt_clean", "splitnets", *finish_commands(family, liberty)]
+    macros: tuple[int, ...] = ()
+    if target not in PARTS:
+        source, macros = mark_macros(source)
+    commands += ["flatten", "chformal -remove", "opt_clean", "splitnets"]
+    commands += finish_commands(family, liberty, bool(macros))
     if family in NETLISTS:
         commands += ["setattr -mod -unset keep_hierarchy *", "flatten -noscopeinfo", "opt_clean", "write_json top.json"]
     named = [command.replace(str(liberty), "LIBERTY") for command in commands]
@@ -220,7 +245,9 @@ def synthesize_design(source: Rtlil, target: str, *, liberty: Path | None = None
     stat = json.loads(text[text.index("{") :])
     total = read_counts(stat["design"], family, key, log)
     blocks = _group_blocks(stat["modules"], family, key, source.name)
-    return Synthesis(target=target, total=total, blocks=blocks, design=digest_design(source))
+    return Synthesis(
+        target=target, total=total, blocks=blocks, design=design, macros=len(macros), macro_bits=sum(macros)
+    )
 
 
 def _group_blocks(modules: dict[str, Any], family: str, key: str, top: str) -> tuple[Block, ...]:

@@ -31,6 +31,8 @@ PERIOD_PS = 4000
 """Delay that ``abc`` aims at when it maps to standard cells."""
 DONT_USE = ("lgcp", "slgcp", "sighold", "dlhq", "dlhr", "dlhrq", "dllr", "dllrq")
 """Parts of names of clock gates, bus keepers and latches: not for logic."""
+MACRO, MACRO_ATTRIBUTE = "$__sram", "hwsim_macro"
+"""Cell type of a memory that is no logic on a chip, and what marks it."""
 GATES = "AND,NAND,OR,NOR,XOR,XNOR,MUX"
 _PREPARE = ("hierarchy -check -top top", "proc", "flatten", "chformal -remove", "opt_clean")
 # Without splitnets ABC9 meets two wires with the names that Amaranth gives to fields (YosysHQ/yosys #4349).
@@ -149,11 +151,17 @@ def list_commands(target: str, liberty: Path | None = None, collision_free: bool
     return [*prepare, *finish_commands(target, liberty)]
 
 
-def finish_commands(target: str, liberty: Path | None = None) -> list[str]:
-    """Return the Yosys commands behind preparation: map to the target's cells, write ``stat.json``."""
+def finish_commands(target: str, liberty: Path | None = None, macros: bool = False) -> list[str]:
+    """Return the Yosys commands behind preparation: map to the target's cells, write ``stat.json``.
+
+    ``macros``: memories that bear the attribute ``hwsim_macro`` are SRAM macros on a chip: cells of a type of their own.
+    """
     if target in FPGA_COMMANDS:
         return [FPGA_COMMANDS[target], "tee -q -o stat.json stat -json"]
     commands = ["synth -flatten -top top"]
+    if macros:
+        hide = f"chtype -set {MACRO} t:$mem_v2 a:{MACRO_ATTRIBUTE}=1 %i"
+        commands = ["synth -flatten -top top -run begin:fine", hide, "synth -flatten -top top -run fine:check"]
     if target == "gates":
         return [*commands, f"abc -g {GATES}", "opt_clean", "tee -q -o stat.json stat -json -tech cmos"]
     assert liberty is not None

@@ -99,6 +99,8 @@ def _print_demand(found: Synthesis) -> None:
     for resource, (count, bound) in found.list_demand().items():
         share = f" ({count / bound:.0%})" if bound else ""
         print(f"{resource:>5}: {count:,} of {bound:,}{share}")
+    if found.macros:
+        print(f"memories: {found.macro_bits:,} bits in {found.macros:,} SRAM macros, in no count above")
     if found.total.path_ps:
         print(f"longest path through logic: {found.total.path_ps:,.0f} ps, registers and wires left out")
 
