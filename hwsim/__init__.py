@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hwsim.pipeline import simulate as simulate
-    from hwsim.search import CostModel as CostModel
+    from hwsim.pipeline.simulate import simulate as simulate
+    from hwsim.search.model import CostModel as CostModel
 
 __all__ = ["CostModel", "simulate"]
 

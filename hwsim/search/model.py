@@ -393,8 +393,7 @@ class CostModel:
         self.network.layer(layer)
         if layer not in self._rows:
             raise SpecError("layer", layer, "a convolution or gemm")
-        if metric not in METRICS:
-            raise SpecError("metric", metric, " or ".join(METRICS))
+        place = _find_metric(metric)
         (most,) = _read_bits("most_bits", (most_bits,))
         for name, bits in (("in_bits", in_bits), ("out_bits", out_bits)):
             if bits is not None:
@@ -405,15 +404,17 @@ class CostModel:
         ]
         self._book.build(jobs)
         entries = [self._book.find(job) for job in jobs]
-        place, absent = METRICS.index(metric), float("nan") if metric == "energy_pj" else -1
+        absent = float("nan") if metric == "energy_pj" else -1
         found = np.array([absent if entry is None else entry[place] for entry in entries])
         return found.reshape(most, most)
 
-    def lut(self, most_bits: int = 8, progress: Progress | None = None) -> Int64:
-        """Return the cycles of all MAC layers in HAQ's layout, int64 ``[L, most_bits, most_bits]``, ``[layer][w - 1][a - 1]``.
+    def lut(
+        self, metric: str = "latency_cycles", most_bits: int = 8, progress: Progress | None = None
+    ) -> Int64 | Float64:
+        """Return what all MAC layers cost in HAQ's layout, ``[L, most_bits, most_bits]``, index ``[layer][w - 1][a - 1]``.
 
         An entry is the layer's row in the network at uniform bits (``w4a6``): its input and output are stored at ``a`` too. Layers
-        without weights are not in it.
+        without weights are not in it. int64, float64 for ``energy_pj``.
 
         Raises
         ------
@@ -424,6 +425,7 @@ class CostModel:
         """
         self._require_tables()
         (most,) = _read_bits("most_bits", (most_bits,))
+        place = _find_metric(metric)
         loads = [self._workloads[name] for name in self.layers]
         formats = [(w + 1, a + 1, a + 1, a + 1) for w, a in np.ndindex(most, most)]
         jobs = [(number, one) for number in map(self._book.number, loads) for one in formats]
@@ -432,7 +434,8 @@ class CostModel:
             return at_formats(loads[index // len(formats)], jobs[index][1])
 
         entries = self._find(jobs, describe, progress)
-        return np.array([entry.cycles for entry in entries], np.int64).reshape(-1, most, most)
+        found: Int64 | Float64 = np.array([entry[place] for entry in entries])
+        return found.reshape(-1, most, most)
 
     def _require_tables(self) -> Tables:
         if self.arch.needs_data:
@@ -460,3 +463,9 @@ def _read_bits(name: str, bits: Iterable[int]) -> tuple[int, ...]:
     if not found or not 1 <= found[0] <= found[-1] <= MOST_BITS:
         raise InputError(name, [f"got {list(found)}, expected integers from 1 to {MOST_BITS}"])
     return found
+
+
+def _find_metric(metric: str) -> int:
+    if metric not in METRICS:
+        raise SpecError("metric", metric, " or ".join(METRICS))
+    return METRICS.index(metric)

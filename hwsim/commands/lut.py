@@ -1,0 +1,158 @@
+"""``hwsim lut``: what every layer costs at every precision, as a table that other tools read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwsim.commands._options import _read_positive, add_arch_options, choose_arch
+
+if TYPE_CHECKING:
+    from hwsim.search.model import CostModel
+
+HELP = "write what every layer costs at every precision: HAQ's layout (.npy), JSON or CSV"
+SUFFIXES = (".npy", ".json", ".csv")
+METRICS = {"cycles": "latency_cycles", "energy": "energy_pj", "size": "weight_bits"}
+SCHEMA = "hwsim.lut/1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_arch_options(parser)
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--net", required=True, metavar="NAME", help="a network of hwsim list, or a file (.onnx, .tflite)"
+    )
+    group.add_argument("--batch", type=_read_positive, default=1, metavar="N", help="images of one pass (default: 1)")
+    costs = parser.add_argument_group("mapping and energy")
+    costs.add_argument(
+        "--objective",
+        choices=("cycles", "energy", "edp"),
+        default="cycles",
+        help="what the mapper minimizes (default: cycles)",
+    )
+    costs.add_argument("--energy-table", metavar="NAME", help="energy table (default: the preset's)")
+    costs.add_argument("--fpga", metavar="PART", help="clock as measured on this FPGA by hwsim synth, e.g. ecp5-85k")
+    table = parser.add_argument_group("table")
+    table.add_argument(
+        "--metric",
+        choices=tuple(METRICS),
+        default="cycles",
+        help="cycles, energy in pJ, or size: bits of the stored weights (default: cycles)",
+    )
+    table.add_argument(
+        "--most-bits",
+        type=_read_bits,
+        default=8,
+        metavar="N",
+        help="widest weights and activations, 1 to 16 (default: 8)",
+    )
+    table.add_argument(
+        "-o", "--output", metavar="FILE", help="file to write, .npy, .json or .csv (default: CSV on stdout)"
+    )
+
+
+def _read_bits(text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= value <= 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to 16")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build the table and write it."""
+    import warnings
+
+    from hwsim.core.errors import SpecError
+    from hwsim.report.files import check_writable
+
+    if args.output:
+        if Path(args.output).suffix.lower() not in SUFFIXES:
+            raise SpecError("--output", args.output, f"a file that ends in {', '.join(SUFFIXES)}")
+        check_writable(args.output, folder=False)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", RuntimeWarning)
+        model, table = _build(args)
+    for text in dict.fromkeys(str(one.message) for one in found if issubclass(one.category, RuntimeWarning)):
+        print(f"hwsim: {text}", file=sys.stderr)
+    _write(args, model, table)
+    return 0
+
+
+def _build(args: argparse.Namespace) -> tuple[CostModel, Any]:
+    from hwsim.commands._progress import Progress
+    from hwsim.search import CostModel
+
+    model = CostModel(
+        args.net,
+        choose_arch(args),
+        batch=args.batch,
+        objective=args.objective,
+        energy_table=args.energy_table,
+        fpga=args.fpga,
+    )
+    with Progress() as progress:
+        return model, model.lut(METRICS[args.metric], args.most_bits, progress)
+
+
+def _write(args: argparse.Namespace, model: CostModel, table: Any) -> None:
+    """Write the file and say what it holds, or print CSV."""
+    import numpy as np
+
+    from hwsim.report.files import open_atomically
+
+    if not args.output:
+        sys.stdout.write(format_csv(model, args.metric, table))
+        return
+    suffix = Path(args.output).suffix.lower()
+    with open_atomically(args.output) as path:
+        if suffix == ".npy":
+            with open(path, "wb") as file:
+                np.save(file, table)
+        else:
+            path.write_text((format_json if suffix == ".json" else format_csv)(model, args.metric, table))
+    most = table.shape[1]
+    total = table[:, -1, -1].sum()
+    print(
+        f"{args.output}: {model.network.name}, {len(table)} layers x {most} x {most}, {UNITS[args.metric]}; "
+        f"w{most}a{most} {total:,} in all"
+    )
+
+
+UNITS = {"cycles": "cycles", "energy": "pJ", "size": "bits of weights"}
+
+
+def format_csv(model: CostModel, metric: str, table: Any) -> str:
+    """Return one line a layer and precision: ``layer,w_bits,a_bits`` and the figure."""
+    import csv
+    import io
+
+    import numpy as np
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("layer", "w_bits", "a_bits", METRICS[metric]))
+    for row, w, a in np.ndindex(*table.shape):
+        writer.writerow((model.layers[row], w + 1, a + 1, table[row, w, a].item()))
+    return text.getvalue()
+
+
+def format_json(model: CostModel, metric: str, table: Any) -> str:
+    """Return the table with what it is of: ``lut[layer][w - 1][a - 1]``."""
+    import json
+
+    found = {
+        "schema": SCHEMA,
+        "network": model.network.name,
+        "batch": model.network.inputs[0].shape[0],
+        "arch": model.arch.name,
+        "preset": model.arch.preset,
+        "clock_hz": model.clock_hz,
+        "objective": model.objective,
+        "metric": METRICS[metric],
+        "layers": list(model.layers),
+        "lut": table.tolist(),
+    }
+    return json.dumps(found) + "\n"
