@@ -12,10 +12,14 @@ import pytest
 from hwsim.archs.registry import find_arch
 from hwsim.core.layer import Layer
 from hwsim.nets.load import load_network
+from hwsim.pipeline.layer import run_layer
 from hwsim.pipeline.simulate import simulate
 from hwsim.published.eyeriss import PREDICTOR, Operation, predict
+from hwsim.published.eyeriss_networks import list_operations
+from mappers.search import find_mapping
+from tests.naive_cases import workload_of
 
-W16 = "w16a16"
+W16, NETWORK = "w16a16", "bossnet_T0_mix_v3_distilled"
 FRAMES = {"alexnet_grouped": (4, 35.0), "vgg16": (3, 0.7)}
 
 
@@ -76,3 +80,44 @@ def test_resnet18_lies_below_the_equations_where_they_may_not_use_all_elements(n
     assert row.stats.cycles < 0.65 * predict(operation).cycles
     all_elements = replace(PREDICTOR, elements=PREDICTOR.elements + 1)
     assert row.stats.compute_cycles == predict(operation, all_elements).cycles
+
+
+def make_layer(operation: Operation) -> Layer:
+    """Return the layer of an operation, padded so that its sizes fit."""
+    op = operation
+    if op.kind == "linear":
+        return Layer(name="layer", op="gemm", inputs=("x",), N=op.N, K=op.M, C=op.C)
+    first = op.kernel // 2
+    last = max((op.E - 1) * op.stride + op.kernel - op.H - first, 0)
+    return Layer(
+        name="layer", op="conv", inputs=("x",), K=op.M, C=op.C, P=op.E, Q=op.F, R=op.kernel, S=op.kernel, H=op.H, W=op.W,
+        stride=(op.stride, op.stride), padding=(first, first, last, last),
+    )  # fmt: skip
+
+
+def test_layers_of_shiftaddnas_beside_the_equations():
+    """By kind of layer, what differs: windows of 3 x 3 and 1 x 1 products of pixels take fewer steps where all 168 elements work
+    (the equations may not use the last one, and their factors divide extents: 128 or 84 elements); products of one vector
+    wait for their weights, which the equations deliver in no time; the first layer's wide rows fill the memory of sums.
+    """
+    arch = find_arch("eyeriss:predictor")
+    found = {operation for kind in list_operations(NETWORK).values() for operation in kind}
+    seen = dict.fromkeys(("first", "window", "point", "vector"), 0)
+    for operation in {replace(one, kind="linear" if one.kind == "linear" else "conv") for one in found}:
+        datapath = arch.bind(workload_of(make_layer(operation), 16, 16, 16))
+        stats, _ = run_layer(datapath, arch, find_mapping(datapath, arch))
+        ratio = stats.cycles / predict(operation).cycles
+        fill = dict(stats.stall_cycles)["fill"] / stats.cycles
+        if operation.kernel == 7:
+            kind, fits = "first", 2 < ratio < 3
+        elif operation.kernel == 3:
+            steps = predict(operation, replace(PREDICTOR, elements=PREDICTOR.elements + 1)).cycles
+            kind, fits = "window", 0.5 < ratio < 0.65 and 1 <= stats.compute_cycles / steps < 1.001
+        elif operation.N == 1 and operation.E == 1:
+            kind, fits = "vector", ratio > 10 and fill > 0.35
+        else:
+            kind, fits = "point", 0.5 < ratio < 1.25 and fill < 0.25
+        seen[kind] += 1
+        assert fits, (operation, ratio, fill)
+    assert min(seen.values()) > 0
+    assert seen["window"] >= 7
