@@ -31,7 +31,7 @@ class Fetch:
         the memory answered SLVERR or DECERR. ``axi``: read master of 512 bits.
     Latency
         The first address is on the bus 2 cycles behind ``start``. A parameter word is written in the cycle behind its R, an
-        instruction word is offered 2 cycles behind it.
+        instruction word is offered 3 cycles behind it: a register behind the FIFO's block RAM.
     Throughput
         A word a cycle, as long as the memory gives one a cycle and answers within ``words - burst_words`` cycles. An address a
         cycle; INCR bursts of ``burst_words``, the first one up to a multiple of its length, so that none crosses 4 KiB.
@@ -96,16 +96,17 @@ class FetchComponent(wiring.Component):
         m.submodules.queue = queue = RamFifo(width=WORD_BITS, depth=self.spec.words)
         left = Signal(32)  # parameter words still to come
         place = Signal(self.spec.parameter_bits)
-        is_first, is_program = Signal(), Signal()
+        is_first, is_program, free = Signal(), Signal(), Signal()
         m.d.comb += [
             axi.rready.eq(1),
             is_program.eq(left == 0),
             queue.w_en.eq(axi.rvalid & is_program),
             queue.w_data.eq(axi.rdata),
-            self.o.valid.eq(queue.r_rdy),
-            self.o.payload.as_value().eq(queue.r_data),
-            queue.r_en.eq(self.o.ready),
+            free.eq(~self.o.valid | self.o.ready),
+            queue.r_en.eq(free),
         ]
+        with m.If(free):
+            m.d.sync += [self.o.valid.eq(queue.r_rdy), self.o.payload.as_value().eq(queue.r_data)]
         m.d.sync += [
             self.fault.eq(axi.rvalid & axi.rresp[1]),
             self.write_valid.eq(axi.rvalid & ~is_first & ~is_program),
@@ -118,7 +119,7 @@ class FetchComponent(wiring.Component):
             m.d.sync += [left.eq(left - 1), is_first.eq(0), place.eq(place + ~is_first)]
             with m.If(is_first):
                 m.d.sync += self.header.as_value().eq(axi.rdata)
-        self._request(m, (axi.rvalid & ~is_program) | (self.o.valid & self.o.ready))
+        self._request(m, (axi.rvalid & ~is_program) | (queue.r_rdy & free))
         return m
 
     def _request(self, m: Module, freed: Value) -> None:
