@@ -234,18 +234,19 @@ def price_workload(
     stats, trace = run_layer(datapath, arch, mapping)
     energy, unknowns = prices.price_layer(stats)
     layer, is_mac = load.layer, load.layer.kind == "mac"
+    stored = datapath.workload  # as the machine stores it: a core of float32 stores more bits than a policy names
     inputs = sum(
         shape[0] * shape[1] * shape[2] * shape[3] * bits
-        for shape, bits in zip(load.operand_shapes, load.operand_bits, strict=True)
+        for shape, bits in zip(stored.operand_shapes, stored.operand_bits, strict=True)
     )
     cost = LayerCost(
         name=layer.name,
         op=layer.op,
         w_bits=load.fmt.w_bits if is_mac else 0,
-        a_bits=load.fmt.a_bits if is_mac else load.operand_bits[0],
-        out_bits=load.out_bits,
+        a_bits=load.fmt.a_bits if is_mac else stored.operand_bits[0],
+        out_bits=stored.out_bits,
         weight_bits=datapath.weight_storage_bits() if is_mac else 0,
-        act_bits=inputs + layer.out_elements * load.out_bits,
+        act_bits=inputs + layer.out_elements * stored.out_bits,
         stats=stats,
         energy=energy,
         mapping=mapping,
