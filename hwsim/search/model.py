@@ -200,24 +200,24 @@ class CostModel:
             rows = array.reshape(-1, len(self.layers), 2)
             found = [getattr(self._price_whole(self.to_policy(row)), metric) for row in rows]
             return np.array(found) if array.ndim == 3 else found[0]
-        sums = self._sum(array.reshape(-1, 2 * len(self.layers)), self.base.a_bits, metric)
+        try:
+            sums = self._sum(array.reshape(-1, 2 * len(self.layers)), self.base.a_bits, metric)
+        except OutOfRange as bad:
+            name, what = self.layers[bad.column // 2], "wa"[bad.column % 2]
+            given = np.asarray(policies).reshape(-1, 2 * len(self.layers))[bad.row, bad.column].item()
+            raise SpecError(f"policy {bad.row}, layer {name}: {what}_bits", given, "1 to 16") from None
         return sums if array.ndim == 3 else sums[0].item()
 
     def _sum(self, columns: Int8, default: int, metric: str) -> Int64 | Float64:
         tables = self._tables
         assert tables is not None
-        try:
-            if metric == "latency_cycles":
-                return tables.sum_cycles(columns, default, self._build)
-            if metric == "energy_pj":
-                return tables.sum_energies(columns, default, self._build)
-            if metric == "weight_bits":
-                return tables.sum_weight_bits(columns, default, self._build)
-            return tables.find_peaks(columns, default)
-        except OutOfRange as found:
-            name, what = self.layers[found.column // 2], "wa"[found.column % 2]
-            given = int(columns[found.row, found.column])
-            raise SpecError(f"policy {found.row}, layer {name}: {what}_bits", given, "1 to 16") from None
+        if metric == "latency_cycles":
+            return tables.sum_cycles(columns, default, self._build)
+        if metric == "energy_pj":
+            return tables.sum_energies(columns, default, self._build)
+        if metric == "weight_bits":
+            return tables.sum_weight_bits(columns, default, self._build)
+        return tables.find_peaks(columns, default)
 
     def _read_policy(self, text: str) -> Policy:
         from hwsim.policies.read import resolve_policy
