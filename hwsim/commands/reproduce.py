@@ -54,12 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 def collect_rows(system: System, rtl: bool = False) -> tuple[Row, ...]:
     """Return a system's rows, those of its hardware behind them."""
-    rows = system.reproduce()
-    if rtl:
-        from hwsim.published.systems._hardware import run_hardware
+    from hwsim.published.systems._hardware import list_hardware
 
-        rows += tuple(row for arch in system.archs for row in run_hardware(arch))
-    return rows
+    return (*system.reproduce(), *(row for arch in system.archs for row in list_hardware(arch, rtl)))
 
 
 def build_dict(system: System, rows: Sequence[Row]) -> dict[str, Any]:

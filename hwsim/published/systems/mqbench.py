@@ -53,8 +53,9 @@ def reproduce() -> tuple[Row, ...]:
     return (
         Row(
             claim="schemes differ by hardware: pairs of different back ends where one runs the other's network as it is",
-            source=PAPER, unit="pairs", equations=pairs, why=f"of {len(TARGETS) * (len(TARGETS) - 1)}; compared are bits, symmetry, scales per channel and powers of two, not "
-            "NNIE's logarithmic levels",
+            source=PAPER, unit="pairs", equations=pairs,
+            why=f"of {len(TARGETS) * (len(TARGETS) - 1)}; compared are bits, symmetry, scales per channel and powers of two, "
+            "not NNIE's logarithmic levels",
         ),
         *rows,
         Row(
