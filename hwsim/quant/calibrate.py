@@ -140,6 +140,8 @@ def quantize_network(
                         f"layer {layer.name}: its operator is {layer.operator}, the policy says {chosen.operator}: "
                         "name it in the network first (hwsim.core.policy.name_operators)"
                     )
+                if layer.inputs[0] not in ranges:
+                    raise HwsimError(f"the tensor {layer.inputs[0]} has no measured range")
                 span, rounded = ranges[layer.inputs[0]], power_of_two or chosen.scale == "shift"
                 quants[layer.name + INPUT], layers[layer.name] = quantize_adder(
                     layer, float_tensors.layers.get(layer.name), span, chosen.w_bits, chosen.a_bits, rounded
