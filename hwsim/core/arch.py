@@ -80,6 +80,11 @@ class Arch(ABC):
         return 1
 
     @property
+    def computes_integers(self) -> bool:
+        """Whether its Programs compute the integers of the functional model, bit for bit; not those of floating point."""
+        return True
+
+    @property
     def shifts_only(self) -> bool:
         """Whether the store and the vector unit have shifters in place of multipliers."""
         return "multiplier" not in self.scales

@@ -59,7 +59,9 @@ def check_group(arch, datapath, found, first, last, size):
     assert int(counts.instructions[0]) == sum(found.count(kind) for kind in kinds)
     assert int(counts.vector[0]) == found.count("vector")
     assert int(counts.w_bits[0]) == found.count("load_w") * width
-    assert int(counts.a_bits[0]) == found.count("load_a") * width
+    packed, loaded = found.packing["load_a"], found.count("load_a")
+    assert int(counts.a_bits[0]) == (packed or loaded) * width
+    assert int(counts.l1_bits[0]) == (loaded - packed if packed else 0) * width
     assert int(counts.packed_bits[0]) == found.count("pack_store") * width
 
 

@@ -8,8 +8,10 @@ A tile is, for each group, a product of pixels (n, p, q in a row) and filters ov
 where a layer has fewer pixels than lanes (fully connected layers).
 
 1. **Pack** (`fill`): windows are brought into the order of the kernel, once a tile, for each word (lanes x step products): as many
-   loads as the horizontal stride, two permutations (bytes of four channels side by side; none for floats), a store. A layer whose
-   lanes hold filters needs none, nor do floats of a 1 x 1 filter of stride 1: they lie so.
+   loads as the horizontal stride, two permutations (bytes of four channels side by side; none for floats), a store into the first
+   cache, from which the kernel reads them. A layer whose lanes hold filters needs none, nor do floats of a 1 x 1 filter of
+   stride 1: they lie so. Weights are packed before: a Program's memory has them filter by filter, the kernel's order takes the
+   same bits.
 2. **Register tiles**, blocks of words in lanes by blocks of elements (at most `Simd.filters`; together at most
    `Simd.accumulators` registers), the words the outer loop. For each:
 
@@ -24,7 +26,8 @@ A register tile takes the largest of: its instructions over `Simd.issue`, vector
 stored bits over `Simd.memory_bits`, steps times `Simd.accumulate_cycles`; each rounded up. Register tiles and packing follow one
 another without overlap. The shell's store and vector units stand for the same pipes at other times; their cycles are the shell's.
 
-Not modelled: misses of the first cache and of the instruction cache, branch prediction, address translation, threads.
+Not modelled: misses of the first cache (a tile's packed windows may be larger) and of the instruction cache, branch prediction,
+address translation, threads.
 """
 
 from __future__ import annotations
@@ -62,7 +65,8 @@ NIBBLE_BITS = 4
 class Counts(NamedTuple):
     """What tiles take, int64 [tiles] each.
 
-    Cycles of packing and of all; instructions; vector instructions; bits read from ``wbuf`` and ``ibuf``, packed bits written.
+    Cycles of packing and of all; instructions; vector instructions; bits read from ``wbuf`` and ``ibuf``; packed bits read from and
+    written to the first cache.
     """
 
     pack: Int64
@@ -71,6 +75,7 @@ class Counts(NamedTuple):
     vector: Int64
     w_bits: Int64
     a_bits: Int64
+    l1_bits: Int64
     packed_bits: Int64
 
 
@@ -110,7 +115,7 @@ class SimdDatapath(Datapath):
         rest_words, rest_others = words % self.block_words, others % self.block_others
         zero = np.zeros_like(steps)
         busy, instructions, vector = pack.copy(), pack_instructions, pack_vector
-        w_loads, a_loads = zero, pack_reads
+        w_loads, a_loads = zero, zero
         for m, many_words in ((zero + self.block_words, whole_words), (rest_words, (rest_words > 0).astype(np.int64))):
             for n, many_others in ((zero + self.block_others, whole_others), (rest_others, (rest_others > 0) * 1)):
                 times = many_words * many_others
@@ -120,11 +125,13 @@ class SimdDatapath(Datapath):
                 busy = busy + times * cycles
                 instructions, vector = instructions + times * issued, vector + times * vectors
                 w_loads, a_loads = w_loads + times * w_words, a_loads + times * a_words
-        width = arch.vector_bits
-        stored = 0 if self.filters_in_lanes or self.lies_packed else width
+        width, packs = arch.vector_bits, not (self.filters_in_lanes or self.lies_packed)
+        if packs:
+            read, again, written = pack_reads, a_loads, words * steps
+        else:
+            read, again, written = a_loads, zero, zero
         return Counts(
-            pack, busy, instructions, vector, w_loads * width, a_loads * width,
-            words * steps * stored,
+            pack, busy, instructions, vector, w_loads * width, read * width, again * width, written * width
         )  # fmt: skip
 
     def _count_pack(self, words: Int64, steps: Int64) -> tuple[Int64, Int64, Int64, Int64]:
@@ -224,7 +231,8 @@ class SimdDatapath(Datapath):
             Action(component="rf", verb="write", count=vector),
             Action(component="wbuf", verb="read", count=counts["w_bits"]),
             Action(component="ibuf", verb="read", count=counts["a_bits"]),
-            Action(component="ibuf", verb="write", count=counts["packed_bits"]),
+            Action(component="l1", verb="read", count=counts["l1_bits"]),
+            Action(component="l1", verb="write", count=counts["packed_bits"]),
             Action(component="obuf", verb="write", count=(moved + outputs) // 2),
             Action(component="obuf", verb="read", count=(moved - outputs) // 2),
         )

@@ -52,8 +52,8 @@ class Simd(Arch):
         Filters of a register tile.
     accumulate_cycles : int
         From an accumulation to the next one into the same register.
-    icache_bits : int
-        Instruction cache.
+    icache_bits, l1_bits : int
+        Instruction cache, first data cache; the shell's scratchpads stand for the second one.
     """
 
     name: ClassVar[str] = "simd"
@@ -69,6 +69,7 @@ class Simd(Arch):
     filters: int = 8
     accumulate_cycles: int
     icache_bits: int
+    l1_bits: int
 
     def __post_init__(self) -> None:
         super(Simd, self).__post_init__()
@@ -84,6 +85,7 @@ class Simd(Arch):
         require_int("simd.filters", self.filters, 1, self.accumulators)
         require_int("simd.accumulate_cycles", self.accumulate_cycles, 1, 16)
         require_int("simd.icache_bits", self.icache_bits, 64)
+        require_int("simd.l1_bits", self.l1_bits, 64)
 
     @property
     def lanes(self) -> int:
@@ -94,6 +96,11 @@ class Simd(Arch):
     def step(self) -> int:
         """Products that an instruction adds into an accumulator."""
         return LANE_BITS // BYTE_BITS if self.number == "int8" else 1
+
+    @property
+    def computes_integers(self) -> bool:
+        """Whether Programs compute integers: float32 is timed and priced, its values are those of the float model."""
+        return self.number != "fp32"
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for bytes that are none; a core of floating point takes every format."""
@@ -144,17 +151,20 @@ class Simd(Arch):
         return (*parts, file)
 
     def list_memories(self) -> tuple[EngineMemory, ...]:
-        """Return the instruction cache."""
+        """Return the instruction cache and the first data cache."""
         from hwsim.core.actions import EngineMemory
 
         width = INSTRUCTION_BITS * self.issue
-        return (EngineMemory(name="icache", capacity_bits=self.icache_bits, width_bits=width),)
+        return (
+            EngineMemory(name="icache", capacity_bits=self.icache_bits, width_bits=width),
+            EngineMemory(name="l1", capacity_bits=self.l1_bits, width_bits=self.vector_bits),
+        )
 
 
 KIB = 8 * 1024
 GUIDE = "Arm Cortex-{} Software Optimization Guide and Technical Reference Manual, from memory"
 UNVERIFIED = (
-    "vector_pipes", "issue", "memory_bits", "accumulate_cycles", "icache_bits", "shell.wbuf_bits", "shell.ibuf_bits",
+    "vector_pipes", "issue", "memory_bits", "accumulate_cycles", "icache_bits", "l1_bits", "shell.wbuf_bits", "shell.ibuf_bits",
     "shell.obuf_bits", "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle", "memory.latency_cycles", "clock_hz",
     "node_nm",
 )  # fmt: skip
@@ -164,7 +174,7 @@ UNVERIFIED = (
 def _make_a76() -> Simd:
     """Two vector pipes, two loads of 128 bits a cycle, four instructions; the second-level cache of 512 KiB as buffers."""
     return Simd(
-        preset="a76", vector_pipes=2, issue=4, memory_bits=256, accumulate_cycles=1, icache_bits=64 * KIB,
+        preset="a76", vector_pipes=2, issue=4, memory_bits=256, accumulate_cycles=1, icache_bits=64 * KIB, l1_bits=64 * KIB,
         shell=Shell(
             wbuf_bits=192 * KIB, ibuf_bits=192 * KIB, obuf_bits=128 * KIB, wbuf_port_bits=128, ibuf_port_bits=128,
             obuf_port_bits=128, vector_lanes=16, store_lanes=16,
@@ -180,7 +190,7 @@ def _make_a76() -> Simd:
 def _make_a55() -> Simd:
     """In order, two instructions a cycle; two pipes of 64 bits make one of 128, loads move 64 bits a cycle; 128 KiB behind."""
     return Simd(
-        preset="a55", vector_pipes=1, issue=2, memory_bits=64, accumulate_cycles=1, icache_bits=32 * KIB,
+        preset="a55", vector_pipes=1, issue=2, memory_bits=64, accumulate_cycles=1, icache_bits=32 * KIB, l1_bits=32 * KIB,
         shell=Shell(
             wbuf_bits=48 * KIB, ibuf_bits=48 * KIB, obuf_bits=32 * KIB, wbuf_port_bits=64, ibuf_port_bits=64,
             obuf_port_bits=64, vector_lanes=8, store_lanes=8,
@@ -205,6 +215,7 @@ PRESETS = {
     "a55-fp32": _as_float(_make_a55(), 4),
     "small": Simd(
         preset="small", vector_pipes=1, issue=1, memory_bits=64, vector_bits=64, accumulate_cycles=1, icache_bits=4 * KIB,
+        l1_bits=4 * KIB,
         shell=Shell(wbuf_bits=32 * KIB, ibuf_bits=16 * KIB, obuf_bits=32 * KIB, vector_lanes=1, store_lanes=1),
         memory=Memory(bits_per_cycle=64),
         clock_hz=100e6,
