@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,9 +15,9 @@ from hwsim.core.datapath import Workload
 from hwsim.core.mapping import ORDERS, TILE_DIMS, Mapping, list_boxes
 from hwsim.core.policy import LayerFormat
 from tests.execute_cases import cases, execute_case
-from tests.naive_cases import mappings
+from tests.naive_cases import conv, mappings
 from tests.naive_nasa import Chunk, refer
-from tests.naive_windows import small_layers, tilings, windows
+from tests.naive_windows import Window, small_layers, tilings, windows
 
 OPERATORS = st.sampled_from(tuple(CHUNKS))
 BITS = {"multiply": (8, 8), "shift": (6, 16), "add": (6, 6)}
@@ -66,11 +67,42 @@ def test_a_machine_takes_the_cycles_and_accesses_of_the_model_and_makes_the_resu
         for name in ("w_reads", "i_reads", "w_writes", "i_writes", "o_writes"):
             assert int(getattr(counts, name)[i]) == getattr(machine, name), name
         sums.update(machine.sums)
-        for key, value in machine.sums.items():
-            sums[key] += 0 * value
     assert {key: value for key, value in sums.items() if value} == {
         key: value for key, value in refer(window, operator).items() if value
     }
+
+
+CORNERS = {
+    "sums of a column leave one by one": (conv(size=(4, 5), window=(1, 2), G=9), 6, 2),
+    "channels stand above each other": (conv(size=(6, 6), window=(3, 3), G=11), 6, 3),
+    "new columns come in gaps": (conv(size=(9, 11), window=(2, 3), dilation=(1, 2), C=5, K=3), 5, 2),
+    "new columns are skipped": (conv(size=(7, 11), window=(1, 2), stride=(2, 3), C=4, K=3), 4, 3),
+    "loads outlast runs, whole sets": (conv(size=(1, 1), C=8, K=9), 4, 3),
+    "loads outlast runs, a ragged set": (conv(size=(1, 2), C=10, K=8), 4, 3),
+    "filters taller than the array": (conv(size=(6, 5), window=(3, 2), C=3, K=4), 2, 5),
+    "parts of filters, depthwise": (conv(size=(6, 5), window=(5, 3), padding=(2, 1, 2, 1), G=5), 3, 4),
+}
+"""Layers and arrays for what drawn ones seldom meet, row stationary above all."""
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+@pytest.mark.parametrize("corner", CORNERS)
+def test_corners_of_the_schedules(corner, dataflow):
+    layer, rows, cols = CORNERS[corner]
+    own = {f"clp_{field}": value for field, value in (("rows", rows), ("cols", cols), ("dataflow", dataflow))}
+    datapath = replace(PRESETS["small"], **own).bind(workload_of(layer))
+    rng = np.random.default_rng(1)
+    x, w = (rng.integers(-9, 10, shape) for shape in (layer.in_shape, (layer.G * layer.K, layer.C, layer.R, layer.S)))
+    for cut in (1, 2):
+        tile = [getattr(layer, dim) for dim in TILE_DIMS]
+        tile[4] = -(-tile[4] // cut)
+        boxes = list_boxes(layer, tuple(tile))
+        times, counts = datapath.exec_times(boxes), datapath.count_tiles(boxes.size)
+        for i, (lo, hi) in enumerate(zip(boxes.lo.tolist(), boxes.hi.tolist(), strict=True)):
+            machine = run_tile(Window(layer, x, w), "multiply", datapath.chunk, datapath, lo, hi)
+            assert (int(times.busy[i]), int(times.fill[i])) == (machine.cycles, machine.fill)
+            for name in ("w_reads", "i_reads", "w_writes", "i_writes", "o_writes"):
+                assert int(getattr(counts, name)[i]) == getattr(machine, name), name
 
 
 @st.composite
