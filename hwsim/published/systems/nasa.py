@@ -108,8 +108,9 @@ def compare_chunks() -> list[Row]:
             certainty="unverified", unit="x",
             simulated=rows_only.product / hybrid.best.product if not rows_only.refused else None,
             why=rows_only.refused
-            or f"the best of {len(ran)} combinations that run is {hybrid.best.label}; the worst has {ran[-1].product / ran[0].product:.2f}x "
-            "its product; the paper shows a machine on which row stationary everywhere does not fit, sizes not published",
+            or f"the best of {len(ran)} combinations that run is {hybrid.best.label}, the worst has "
+            f"{ran[-1].product / ran[0].product:.2f}x its product; the paper shows a machine, of sizes not published, on which row "
+            "stationary everywhere does not fit",
         ),
         Row(
             claim="energy of the searched network over that of convolutions alone, CIFAR-10", unit="x",

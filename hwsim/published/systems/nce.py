@@ -61,8 +61,8 @@ def compare_widths() -> list[Row]:
                 claim=f"ResNet-18 with {factor:g} times the channels at 2 bits over its own at 4, 2-bit multipliers: speed",
                 source=PAPER, unit="x", equations=4 * count_products(network) / count_products(wide),
                 simulated=sum_cycles(four) / sum_cycles(two),
-                why=f"equations: products of 2 bits; {used:.0%} of the array is used in these layers (channels that are no multiple "
-                f"of 64 leave lanes and columns empty); weights take {size:.2f}x the bits",
+                why=f"equations: products of 2 bits; {used:.0%} of the array is used in these layers (channels that are not "
+                f"multiples of 64 leave lanes and columns empty); weights take {size:.2f}x the bits",
             )
         )  # fmt: skip
     return rows
