@@ -1,7 +1,7 @@
 """Energy, area and technology tables, and the pricing of action counts."""
 
 from energy_models.area import AreaTerm, PricedArea, price_area
-from energy_models.dram import DramEnergy, dram_energy, flat_dram, list_dram_parts
+from energy_models.dram import DramEnergy, dram_energy, flat_dram, list_dram_parts, on_chip_memory
 from energy_models.ops import RULES, PricedOp, price_op
 from energy_models.pricing import BufferSpec, PricedActions, price_actions
 from energy_models.scaling import scale_area, scale_energy
@@ -24,6 +24,7 @@ __all__ = [
     "list_dram_parts",
     "list_tables",
     "load_table",
+    "on_chip_memory",
     "price_actions",
     "price_area",
     "price_op",

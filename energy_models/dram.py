@@ -1,4 +1,4 @@
-"""Energy of off-chip memory: named parts, and the flat figure of an energy table.
+"""Energy of the memory behind the accelerator: named parts, the flat figure of an energy table, an SRAM on the same chip.
 
 A part is one TOML file in ``energy_models/dram_parts``; its name is that of the timing in `hwsim.core.dram_parts`.
 """
@@ -88,4 +88,21 @@ def flat_dram(table: EnergyTable) -> DramEnergy:
         source=table.dram.source,
         certainty=table.dram.confidence,
         note="row activation, standby and refresh are inside the figure per bit",
+    )
+
+
+def on_chip_memory(table: EnergyTable, capacity_bits: int, width_bits: int, device: str | None = None) -> DramEnergy:
+    """Return the energy of a memory on the same chip: one SRAM macro at the table's node, its leakage as standby."""
+    from energy_models.sram import sram_cost
+
+    cost = sram_cost(table.node_nm, device or table.device, capacity_bits, width_bits)
+    return DramEnergy(
+        name=f"on-chip SRAM of {capacity_bits // 8192} KiB",
+        read_pj_per_bit=cost.read_pj_per_bit,
+        write_pj_per_bit=cost.write_pj_per_bit,
+        standby_mw=cost.leak_mw,
+        refresh_mw=0.0,
+        source=cost.source,
+        certainty="verified",
+        note=cost.note,
     )

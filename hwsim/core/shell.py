@@ -40,6 +40,8 @@ class Memory:
     align_bits : int
         Every row of a stored activation plane and every weight tile starts at a multiple of it, whatever the port's width;
         0: a beat of the port.
+    on_chip_bits : int
+        Capacity of an on-chip SRAM in its place (``flat``): a microcontroller's own memory, priced as one macro. 0: off chip.
     """
 
     kind: str = "flat"
@@ -48,6 +50,7 @@ class Memory:
     bits_per_cycle: int = 64
     channels: str = "shared"
     align_bits: int = 64
+    on_chip_bits: int = 0
 
     def __post_init__(self) -> None:
         require_choice("memory.kind", self.kind, MEMORY_KINDS)
@@ -55,7 +58,10 @@ class Memory:
         require_int("memory.latency_cycles", self.latency_cycles, 0, 1 << 20)
         require_int("memory.bits_per_cycle", self.bits_per_cycle, 1, 1 << 20)
         require_int("memory.align_bits", self.align_bits, 0, 1 << 20)
+        require_int("memory.on_chip_bits", self.on_chip_bits, 0, 1 << 33)
         if self.kind == "dram":
+            if self.on_chip_bits:
+                raise SpecError("memory.on_chip_bits", self.on_chip_bits, "0 with dram")
             from hwsim.core.dram_parts import find_part
 
             find_part(self.part)
@@ -72,7 +78,8 @@ class Memory:
         """What reports print."""
         if self.kind == "dram":
             return f"dram {self.part}, {self.bits_per_cycle}-bit port"
-        return f"flat, {self.bits_per_cycle} bits/cycle {self.channels}, latency {self.latency_cycles}"
+        place = f"on-chip SRAM of {self.on_chip_bits // 8192} KiB, " if self.on_chip_bits else ""
+        return f"flat, {place}{self.bits_per_cycle} bits/cycle {self.channels}, latency {self.latency_cycles}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

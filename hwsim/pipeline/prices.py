@@ -10,6 +10,7 @@ from energy_models import (
     EnergyTable,
     dram_energy,
     load_table,
+    on_chip_memory,
     price_actions,
     price_area,
     rescale_table,
@@ -38,7 +39,7 @@ class Prices:
     table : EnergyTable
         Its energy table, at its node.
     dram : DramEnergy or None
-        Its DRAM part; None for flat memory, priced by the table.
+        Its DRAM part, or its memory on the same chip; None for flat memory, priced by the table.
     """
 
     arch: Arch
@@ -73,8 +74,10 @@ class Prices:
         return priced.terms, priced.unknowns
 
     def price_area(self) -> tuple[AreaItem, ...]:
-        """Return the area part by part: engine, vector unit, requantizers, buffers."""
-        shell = self.arch.shell
+        """Return the area part by part: engine, vector unit, requantizers, buffers, a memory on the chip."""
+        shell, memory, buffers = self.arch.shell, self.arch.memory, self.buffers
+        if memory.on_chip_bits:
+            buffers["memory"] = BufferSpec(capacity_bits=memory.on_chip_bits, width_bits=memory.bits_per_cycle)
         psum = shell.psum_bits
         op, bits = ("shift", (psum,)) if self.arch.shifts_only else ("op", (psum, MULTIPLIER_BITS))
         parts = (
@@ -82,7 +85,7 @@ class Prices:
             AreaPart(component="vector", op="add", count=shell.vector_lanes, bits=(16,)),
             AreaPart(component="requant", op=op, count=shell.store_lanes, bits=bits),
         )
-        return price_area(parts, self.table, self.buffers, device=self.arch.sram_device).list_items()
+        return price_area(parts, self.table, buffers, device=self.arch.sram_device).list_items()
 
     def make_objective(self, name: str, datapath: Datapath) -> Objective:
         """Return what the mapper minimizes, with this accelerator's unit energies."""
@@ -133,5 +136,9 @@ def choose_prices(arch: Arch, table_name: str | None) -> Prices:
         No such table.
     """
     table = rescale_table(load_table(table_name or arch.energy_table), arch.node_nm)
-    dram = dram_energy(arch.memory.part) if arch.memory.kind == "dram" else None
+    memory, dram = arch.memory, None
+    if memory.kind == "dram":
+        dram = dram_energy(memory.part)
+    elif memory.on_chip_bits:
+        dram = on_chip_memory(table, memory.on_chip_bits, memory.bits_per_cycle, arch.sram_device)
     return Prices(arch=arch, table=table, dram=dram)

@@ -114,14 +114,16 @@ PRESETS = {
             wbuf_bits=64 * KIB, ibuf_bits=64 * KIB, obuf_bits=128 * KIB, wbuf_port_bits=32, ibuf_port_bits=64,
             obuf_port_bits=32, vector_lanes=1, store_lanes=1,
         ),
-        memory=Memory(bits_per_cycle=64, latency_cycles=8),
+        memory=Memory(bits_per_cycle=64, latency_cycles=8, on_chip_bits=512 * KIB),
         clock_hz=250e6, node_nm=22,
         source="Ottavi et al., A Mixed-Precision RISC-V Processor for Extreme-Edge DNN Inference (ISVLSI 2020, arXiv 2010.04073): "
         "RI5CY with 16, 8, 4 and 2-bit dot products; 250 MHz as eml-eda/plinio prices it; buffers of 256 KB instead of the "
-        "microcontroller's one memory, gathering inputs and requantizing beside the core are choices of this project",
+        "microcontroller's one memory, gathering inputs and requantizing beside the core are choices of this project; behind them "
+        "PULPissimo's 512 KB on the chip, from memory",
         unverified=(
             "filters", "pixels", "column_bits", "program_bits", "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits",
-            "memory.bits_per_cycle", "memory.latency_cycles", "node_nm", "energy_table",
+            "memory.bits_per_cycle", "memory.latency_cycles", "memory.on_chip_bits", "node_nm",
+            "energy_table",
         ),
     ),
     "small": Mpic(
