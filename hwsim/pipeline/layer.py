@@ -54,8 +54,18 @@ def _list_traffic(
         Traffic(level="dram", operand="I", read_bits=moved[LOAD_I]),
         Traffic(level="dram", operand="O", write_bits=moved[STORE_O]),
         Traffic(level="dram", operand="psum", read_bits=moved[LOAD_P], write_bits=moved[SPILL]),
-        Traffic(level="wbuf", operand="W", read_bits=_sum_engine(engine, "wbuf", "read"), write_bits=moved[LOAD_W]),
-        Traffic(level="ibuf", operand="I", read_bits=_sum_engine(engine, "ibuf", "read"), write_bits=moved[LOAD_I]),
+        Traffic(
+            level="wbuf",
+            operand="W",
+            read_bits=_sum_engine(engine, "wbuf", "read"),
+            write_bits=moved[LOAD_W] + _sum_engine(engine, "wbuf", "write"),
+        ),
+        Traffic(
+            level="ibuf",
+            operand="I",
+            read_bits=_sum_engine(engine, "ibuf", "read"),
+            write_bits=moved[LOAD_I] + _sum_engine(engine, "ibuf", "write"),
+        ),
         Traffic(level="obuf", operand="O", read_bits=written_back, write_bits=0 if is_mac else written_back),
         Traffic(
             level="obuf", operand="psum", read_bits=psum_read + moved[SPILL], write_bits=psum_write + moved[LOAD_P]
