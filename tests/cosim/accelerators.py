@@ -15,6 +15,7 @@ SETTINGS = {
     "systolic-os": ("systolic", ("rows=4", "cols=4")),
     "systolic-ws": ("systolic", ("rows=3", "cols=2", "dataflow=ws")),
     "systolic-is": ("systolic", ("rows=2", "cols=4", "dataflow=is", "fold_overlap=skewed")),
+    "fixed8": ("fixed8", ("rows=4", "cols=4")),
     "smartdeal": ("smartdeal", ("slices=2", "lines=2", "macs=2")),
 }
 
