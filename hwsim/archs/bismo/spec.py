@@ -98,37 +98,39 @@ class Bismo(Arch):
 
 KIB = 8 * 1024
 MIB = 1024 * KIB
-CHOSEN = ("wbuf_bits", "ibuf_bits", "obuf_bits", "issue_cycles", "vector_lanes", "store_lanes")
+CHOSEN = ("wbuf_bits", "ibuf_bits", "obuf_bits", "vector_lanes", "store_lanes")
 UNVERIFIED = (
     "rows", "cols", "word_bits", "depth_words", *(f"shell.{field}" for field in CHOSEN), "memory.latency_cycles", "clock_hz",
     "energy_table",
 )  # fmt: skip
 """Of the published machines: sizes from memory of HAQ's table 2, the rest inferred or chosen; energies are those of an ASIC."""
+RULES = (
+    "a port for each operand, three of the four; vector and store lanes: a word of obuf a cycle, which is what the array makes at "
+    "1 x 1 bits; issue and latency as in every other preset; wbuf, ibuf and obuf are choices of this project"
+)
 PRESETS = {
     "edge": Bismo(
         preset="edge", rows=8, cols=8, word_bits=256, depth_words=512,
         shell=Shell(
             wbuf_bits=64 * KIB, ibuf_bits=64 * KIB, obuf_bits=128 * KIB, wbuf_port_bits=256, ibuf_port_bits=256,
-            obuf_port_bits=8 * 8 * 32, vector_lanes=16, store_lanes=16,
+            obuf_port_bits=8 * 8 * 32, vector_lanes=8 * 8, store_lanes=8 * 8,
         ),
-        memory=Memory(bits_per_cycle=256, latency_cycles=32),
+        memory=Memory(bits_per_cycle=64, channels="per-operand"),
         clock_hz=200e6, node_nm=28,
         source="HAQ (CVPR 2019), table 2: Zynq-7020, 8 x 8 units, AXI 4 x 64 bits; 8 x 256 x 8 at 200 MHz is BISMO's own largest "
-        "instance on it (FPL 2018); the 140 block RAMs of 36 Kbit are shared out by this project",
+        f"instance on it (FPL 2018); {RULES} within 140 block RAMs of 36 Kbit",
         unverified=UNVERIFIED,
     ),
     "cloud": Bismo(
         preset="cloud", rows=16, cols=16, word_bits=256, depth_words=1024,
         shell=Shell(
             wbuf_bits=MIB, ibuf_bits=MIB, obuf_bits=2 * MIB, wbuf_port_bits=256, ibuf_port_bits=256,
-            obuf_port_bits=16 * 16 * 32, issue_cycles=1, vector_lanes=512, store_lanes=512,
+            obuf_port_bits=16 * 16 * 32, vector_lanes=16 * 16, store_lanes=16 * 16,
         ),
-        memory=Memory(bits_per_cycle=256, latency_cycles=4, channels="per-operand"),
+        memory=Memory(bits_per_cycle=256, channels="per-operand"),
         clock_hz=200e6, node_nm=22,
         source="HAQ (CVPR 2019), table 2: VU9P, 16 x 16 units, AXI 4 x 256 bits; word, depth and a word a cycle for each operand "
-        "as its released latency table implies; wbuf, ibuf and obuf are choices of this project within 2160 block RAMs; the store "
-        "unit requantizes two result words a cycle to keep pace at 1 x 1 bits, where it requantizes and writes in turns; latency "
-        "and issue are the least that can be built, the table shows neither",
+        f"as its released latency table implies; {RULES} within 2160 block RAMs",
         unverified=(*UNVERIFIED, "node_nm"),
     ),
     "small": Bismo(
