@@ -1,0 +1,374 @@
+"""Kernels of SCNN: products scattered to accumulator banks with queues, counted on real tensors.
+
+The machine and its points of waiting are defined in `hwsim.archs.scnn.datapath`. Sets of banks are bit masks; the lengths of all
+queues of an element stand in five of them, bit b of mask j being bit j of the length of queue b.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwsim.core.jit import kernel
+
+
+@kernel
+def list_weights(
+    weight: np.ndarray, group_filters: int, longest: int, start: np.ndarray, place: np.ndarray, filters: np.ndarray
+) -> None:
+    """List the entries of every segment.
+
+    Parameters
+    ----------
+    weight : int8 or int16 [G, C, window, K]
+    group_filters, longest : int
+        Filters of an output-channel group; longest run of zeros that an index tells.
+    start : int64 [G * groups of filters * C + 1], filled
+        First entry of each segment.
+    place : int16 [entries or more], filled
+        Place in the window.
+    filters : int16 [entries or more], filled
+        Filter of the group; -1 for a zero that bridges a gap.
+    """
+    groups, channels, window, total = weight.shape
+    segment, at = 0, 0
+    for g in range(groups):
+        for first in range(0, total, group_filters):
+            last = min(first + group_filters, total)
+            for c in range(channels):
+                start[segment] = at
+                run = 0
+                for w in range(window):
+                    for k in range(first, last):
+                        if weight[g, c, w, k] == 0:
+                            run += 1
+                            continue
+                        while run > longest:
+                            place[at], filters[at] = 0, -1
+                            at += 1
+                            run -= longest + 1
+                        place[at], filters[at] = w, k - first
+                        at += 1
+                        run = 0
+                segment += 1
+    start[segment] = at
+
+
+@kernel
+def find_banks(
+    start: int,
+    end: int,
+    place: np.ndarray,
+    filters: np.ndarray,
+    bank: np.ndarray,
+    banks: int,
+    lanes: int,
+    bits: np.ndarray,
+) -> int:
+    """Fill the bank, as a mask, that each entry reaches from an activation at place 0; 0 for a zero that bridges.
+
+    Returns the most products of a vector of ``lanes`` entries at one bank, all of them having an output.
+    """
+    deepest = 0
+    for first in range(start, end, lanes):
+        last = min(first + lanes, end)
+        hit, twice = 0, 0
+        for e in range(first, last):
+            bit = 0
+            if filters[e] >= 0:
+                bit = 1 << ((filters[e] + bank[place[e]]) & (banks - 1))
+            bits[e - start] = bit
+            twice |= hit & bit
+            hit |= bit
+        if hit and deepest == 0:
+            deepest = 1
+        if twice:
+            for e in range(first, last):
+                same = 0
+                for other in range(first, last):
+                    if bits[other - start] & bits[e - start]:
+                        same += 1
+                deepest = max(deepest, same)
+    return deepest
+
+
+@kernel
+def fill_masks(
+    count: int, place: np.ndarray, bits: np.ndarray, lanes: int, deepest: int, meets: np.ndarray, live: np.ndarray,
+    masks: np.ndarray,
+) -> int:  # fmt: skip
+    """Fill the banks that each vector of weights reaches from an activation at place 0, for the classes of activations there are.
+
+    Parameters
+    ----------
+    count : int
+        Entries of the segment.
+    place : int16 [entries]
+        Place in the window.
+    bits : int64 [entries]
+        From `find_banks`, as are ``lanes`` and ``deepest``.
+    meets : uint8 [window, classes]
+        Whether an activation of the class meets an output there.
+    live : int64 [classes there are]
+    masks : int64 [vectors, classes, lanes], filled
+        Entry j, up to ``deepest``: banks with more than j products.
+
+    Returns
+    -------
+    int
+        Most products of a vector and an activation at one bank.
+    """
+    found = 0
+    for vector in range(-(-count // lanes)):
+        first = vector * lanes
+        last = min(first + lanes, count)
+        for i in range(live.shape[0]):
+            cls = live[i]
+            for level in range(max(1, deepest)):
+                masks[vector, cls, level] = 0
+            for e in range(first, last):
+                if meets[place[e], cls]:
+                    level = 0
+                    while masks[vector, cls, level] & bits[e]:
+                        level += 1
+                    masks[vector, cls, level] |= bits[e]
+                    found = max(found, level + 1)
+    return found
+
+
+@kernel
+def run_element(
+    rotation: np.ndarray, kind: np.ndarray, first: int, last: int, masks: np.ndarray, vectors: int, deepest: int,
+    shape: np.ndarray, queues: np.ndarray,
+) -> int:  # fmt: skip
+    """Return the cycles in which an element multiplies its activations with the weights of a segment; ``queues`` goes on.
+
+    Parameters
+    ----------
+    rotation, kind : int64 [activations]
+        Bank of an activation's place, and its class.
+    first, last : int
+        Those of the element.
+    masks, vectors, deepest
+        From `fill_masks` and `find_banks`.
+    shape : int64 [14]
+        As in `measure_block`.
+    queues : int64 [5], changed
+        Lengths of the queues, bit by bit.
+    """
+    each, banks, stop = shape[1], shape[11], shape[12]
+    full = (1 << banks) - 1
+    q0, q1, q2, q3, q4 = queues[0], queues[1], queues[2], queues[3], queues[4]
+    if last - first == 1 and deepest <= 1 and (q0 | q1 | q2 | q3 | q4) == 0:
+        return vectors
+    cycles = 0
+    for at in range(first, last, each):
+        end = min(at + each, last)
+        for vector in range(vectors):
+            if deepest <= 1 and (q0 | q1 | q2 | q3 | q4) == 0:
+                hit, twice = 0, 0
+                for a in range(at, end):
+                    m = masks[vector, kind[a], 0]
+                    m = (m << rotation[a] | m >> (banks - rotation[a])) & full
+                    twice |= hit & m
+                    hit |= m
+                if twice == 0:
+                    cycles += 1
+                    continue
+            issued = False
+            while not issued:
+                long = q4
+                if stop <= 8:
+                    long |= q3
+                if stop <= 4:
+                    long |= q2
+                if stop <= 2:
+                    long |= q1
+                if stop <= 1:
+                    long |= q0
+                if long == 0:
+                    issued = True
+                    for a in range(at, end):
+                        for level in range(deepest):
+                            m = masks[vector, kind[a], level]
+                            c = (m << rotation[a] | m >> (banks - rotation[a])) & full
+                            q0, c = q0 ^ c, q0 & c
+                            q1, c = q1 ^ c, q1 & c
+                            q2, c = q2 ^ c, q2 & c
+                            q3, c = q3 ^ c, q3 & c
+                            q4 ^= c
+                cycles += 1
+                b = q0 | q1 | q2 | q3 | q4
+                q0, b = q0 ^ b, b & ~q0
+                q1, b = q1 ^ b, b & ~q1
+                q2, b = q2 ^ b, b & ~q2
+                q3, b = q3 ^ b, b & ~q3
+                q4 ^= b
+    queues[0], queues[1], queues[2], queues[3], queues[4] = q0, q1, q2, q3, q4
+    return cycles
+
+
+@kernel
+def list_activations(
+    x: np.ndarray, part: np.ndarray, shape: np.ndarray, row_kind: np.ndarray, col_kind: np.ndarray, classes_across: int,
+    rotation: np.ndarray, kind: np.ndarray, bounds: np.ndarray, seen: np.ndarray,
+) -> int:  # fmt: skip
+    """Fill the nonzero activations of one channel, ``x[H, W]``, element by element; return how many an element has at most.
+
+    ``rotation``, ``kind`` [activations]: bank of its place, class. ``bounds`` [elements used + 1]: first one of each element.
+    ``seen`` [classes]: how many of each class. The others as in `measure_block`.
+    """
+    many, most = 0, 0
+    seen[:] = 0
+    for i in range(part[6]):
+        y0 = part[0] + i * part[4]
+        for j in range(part[7]):
+            x0 = part[2] + j * part[5]
+            begin = many
+            bounds[i * part[7] + j] = many
+            for y in range(y0, min(y0 + part[4], part[1])):
+                for col in range(x0, min(x0 + part[5], part[3])):
+                    if x[y, col]:
+                        spot = (y + shape[4]) // shape[2] * shape[9] + (col + shape[5]) // shape[3]
+                        rotation[many] = spot * shape[10] & (shape[11] - 1)
+                        kind[many] = row_kind[y] * classes_across + col_kind[col]
+                        seen[kind[many]] += 1
+                        many += 1
+            most = max(most, many - begin)
+    bounds[part[6] * part[7]] = many
+    return most
+
+
+@kernel
+def measure_block(
+    x: np.ndarray, start: np.ndarray, place: np.ndarray, filters: np.ndarray, part: np.ndarray, shape: np.ndarray,
+    row_kind: np.ndarray, col_kind: np.ndarray, row_seen: np.ndarray, col_seen: np.ndarray, cycles: np.ndarray,
+    sums: np.ndarray,
+) -> None:  # fmt: skip
+    """Fill the cycles of every element for one image and one block of the plane.
+
+    Parameters
+    ----------
+    x : uint8 [G, C, H, W]
+        1 where the activation is not zero.
+    start, place, filters
+        From `list_weights`.
+    part : int64 [8]
+        First and one past the last input row and column that the block sees; rows and columns of an element's part; elements
+        along rows and columns that are used.
+    shape : int64 [14]
+        0, 1: weights and activations of a vector; 2 to 7: stride, padding top left, dilation, y and x each; 8: columns of the
+        window; 9: accumulators of a row; 10: filters of a group; 11: banks; 12: length of a queue at which multiplying stops; 13:
+        channels of a block of channels.
+    row_kind, col_kind : int64 [H], [W]
+        Class of each input row and column.
+    row_seen, col_seen : int64 [classes]
+        Rows (columns) of the window, as bits, in which an activation of the class meets an output.
+    cycles : int32 [G, groups of filters, elements used, blocks of channels], filled
+        Cycles, until the queues are empty.
+    sums : int64 [4], added to
+        Pairs of entry and nonzero activation; those of a nonzero weight with an output; nonzero activations read; entries read
+        by elements, once for each vector of activations.
+    """
+    groups, channels = x.shape[0], x.shape[1]
+    blocks, used = cycles.shape[1], cycles.shape[2]
+    banks, lanes, across = shape[11], shape[0], col_seen.shape[0]
+    classes, window = row_seen.shape[0] * across, 0
+    most_entries = 0
+    for i in range(start.shape[0] - 1):
+        most_entries = max(most_entries, start[i + 1] - start[i])
+    for e in range(start[start.shape[0] - 1]):
+        window = max(window, place[e] + 1)
+    bank, meets = np.zeros(window, np.int64), np.zeros((window, classes), np.uint8)
+    for w in range(window):
+        r, s = w // shape[8], w % shape[8]
+        bank[w] = -(r * shape[6] // shape[2] * shape[9] + s * shape[7] // shape[3]) * shape[10] & (banks - 1)
+        for cls in range(classes):
+            meets[w, cls] = row_seen[cls // across] >> r & col_seen[cls % across] >> s & 1
+    masks = np.zeros((-(-most_entries // lanes), classes, lanes), np.int64)
+    bits, reach = np.zeros(most_entries, np.int64), np.zeros(window, np.int64)
+    seen, live = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
+    queues, waiting = np.zeros((blocks, used, 5), np.int64), np.zeros(blocks, np.int64)
+    rotation = np.zeros((part[1] - part[0]) * (part[3] - part[2]), np.int64)
+    kind, bounds = np.zeros_like(rotation), np.zeros(used + 1, np.int64)
+    cycles[:] = 0
+    for g in range(groups):
+        for c in range(channels):
+            most = list_activations(x[g, c], part, shape, row_kind, col_kind, across, rotation, kind, bounds, seen)
+            many, turn, count, vectors_read = bounds[used], c // shape[13], 0, 0
+            for cls in range(classes):
+                if seen[cls]:
+                    live[count] = cls
+                    count += 1
+            for w in range(window):
+                reach[w] = 0
+                for i in range(count):
+                    reach[w] += seen[live[i]] * meets[w, live[i]]
+            for pe in range(used):
+                vectors_read += -(-(bounds[pe + 1] - bounds[pe]) // shape[1])
+            for block in range(blocks):
+                segment = (g * blocks + block) * channels + c
+                first, entries = start[segment], start[segment + 1] - start[segment]
+                if many > 0 and entries > 0:
+                    sums[0] += many * entries
+                    sums[2] += many
+                    sums[3] += vectors_read * entries
+                    for e in range(first, first + entries):
+                        if filters[e] >= 0:
+                            sums[1] += reach[place[e]]
+                    vectors = -(-entries // lanes)
+                    deepest = find_banks(first, first + entries, place, filters, bank, banks, lanes, bits)
+                    if most == 1 and deepest <= 1 and waiting[block] == 0:  # no bank gets two products
+                        for pe in range(used):
+                            if bounds[pe + 1] > bounds[pe]:
+                                cycles[g, block, pe, turn] += vectors
+                    else:
+                        deepest = fill_masks(entries, place[first:], bits, lanes, deepest, meets, live[:count], masks)
+                        waiting[block] = 0
+                        for pe in range(used):
+                            own = queues[block, pe]
+                            if bounds[pe + 1] > bounds[pe]:
+                                cycles[g, block, pe, turn] += run_element(
+                                    rotation, kind, bounds[pe], bounds[pe + 1], masks, vectors, deepest, shape, own
+                                )
+                            waiting[block] |= own[0] | own[1] | own[2] | own[3] | own[4]
+                if waiting[block] and (c % shape[13] == shape[13] - 1 or c == channels - 1):
+                    waiting[block] = 0
+                    for pe in range(used):
+                        left, longest = (1 << banks) - 1, 0
+                        for j in range(4, -1, -1):
+                            both = left & queues[block, pe, j]
+                            if both:
+                                left = both
+                                longest |= 1 << j
+                            queues[block, pe, j] = 0
+                        cycles[g, block, pe, turn] += longest
+
+
+@kernel
+def time_tiles(cycles: np.ndarray, boxes: np.ndarray, least: int, busy: np.ndarray) -> None:
+    """Fill the busy cycles of tiles: groups of filters one after the other, each as long as its slowest element.
+
+    Parameters
+    ----------
+    cycles : int64 [images, rows of blocks, columns of blocks, G, groups of filters, elements, blocks of channels + 1]
+        Cycles of the blocks of channels before.
+    boxes : int64 [tiles, 12]
+        First and one past the last along the axes of ``cycles``, elements left out.
+    least : int
+        Cycles in which the accumulators of a group leave.
+    busy : int64 [tiles], filled
+    """
+    for t in range(boxes.shape[0]):
+        total = 0
+        first, last = boxes[t, 10], boxes[t, 11]
+        for n in range(boxes[t, 0], boxes[t, 1]):
+            for row in range(boxes[t, 2], boxes[t, 3]):
+                for col in range(boxes[t, 4], boxes[t, 5]):
+                    for g in range(boxes[t, 6], boxes[t, 7]):
+                        for k in range(boxes[t, 8], boxes[t, 9]):
+                            slowest = least
+                            for pe in range(cycles.shape[5]):
+                                ends = cycles[n, row, col, g, k, pe]
+                                slowest = max(slowest, ends[last] - ends[first])
+                            total += slowest
+        busy[t] = total
