@@ -12,16 +12,17 @@ import numpy.typing as npt
 
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Workload
-from hwsim.core.errors import HwsimError, InputError, SpecError
+from hwsim.core.errors import HwsimError, SpecError
 from hwsim.core.mapping import Int64
 from hwsim.core.network import Network
-from hwsim.core.policy import LayerFormat, Policy, parse_policy
+from hwsim.core.policy import LayerFormat, Policy
 from hwsim.core.tensors import Tensors
 from hwsim.pipeline.prices import choose_prices
 from hwsim.pipeline.simulate import Progress, resolve_arch, resolve_network, simulate
 from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
 from hwsim.quant.calibrate import choose_tensor_bits
 from hwsim.search.book import Book, Job, at_formats, read_formats
+from hwsim.search.forms import list_columns, read_array, read_base, read_bits
 from hwsim.search.store import Entry, Store, choose_path
 from hwsim.search.structure import MOST_AXES, describe_structure
 from hwsim.search.tables import MOST_BITS, Float64, Int8, OutOfRange, Tables
@@ -104,7 +105,7 @@ class CostModel:
         self._model = network if isinstance(network, str) else None
         self.network, tensors, _ = resolve_network(network, batch, tensors, Policy())
         self.arch, _ = resolve_arch(arch, preset, fpga)
-        self.base = _read_base(base)
+        self.base = read_base(base)
         self.objective = objective
         self._data = {"tensors": tensors, "image": image, "seed": seed, "energy_table": energy_table}
         self._structure = describe_structure(self.network)
@@ -191,11 +192,11 @@ class CostModel:
             return np.array([self._look_up(policy, metric) for policy in policies])  # type: ignore[arg-type]
         if isinstance(policies, Policy | str):
             policy = self._read_policy(policies) if isinstance(policies, str) else policies
-            columns = None if self._tables is None else self._list_columns(policy)
+            columns = None if self._tables is None else list_columns(policy, self.base, self._rows)
             if columns is None:
                 return getattr(self._price_whole(policy), metric)
             return self._sum(columns, policy.default.a_bits, metric)[0].item()
-        array = self._read_array(policies)
+        array = read_array(policies, len(self.layers))
         if self._tables is None:
             rows = array.reshape(-1, len(self.layers), 2)
             found = [getattr(self._price_whole(self.to_policy(row)), metric) for row in rows]
@@ -224,20 +225,9 @@ class CostModel:
 
         return resolve_policy(text, self.network, self._model).policy
 
-    def _read_array(self, policies: Any) -> Int8:
-        """Return policies as int8, ``[L, 2]`` or ``[B, L, 2]``, in one piece."""
-        array = np.asarray(policies)
-        if array.ndim not in (2, 3) or array.shape[-2:] != (len(self.layers), 2):
-            raise SpecError("policies.shape", array.shape, f"[{len(self.layers)}, 2] or [B, {len(self.layers)}, 2]")
-        if array.dtype != np.int8:
-            if array.dtype.kind not in "iu":
-                raise SpecError("policies.dtype", str(array.dtype), "integers: bits of weights and activations")
-            array = np.clip(array, 0, 127).astype(np.int8)  # what is out of range stays so
-        return np.ascontiguousarray(array)
-
     def to_policy(self, array: npt.ArrayLike) -> Policy:
         """Return one array ``[L, 2]`` as a Policy."""
-        rows = self._read_array(array).reshape(-1, 2).tolist()
+        rows = read_array(array, len(self.layers)).reshape(-1, 2).tolist()
         formats = (replace(self.base, w_bits=w, a_bits=a) for w, a in rows)
         return Policy(default=self.base, layers=tuple(zip(self.layers, formats, strict=True)))
 
@@ -254,26 +244,6 @@ class CostModel:
         formats = dict(found.layers)
         rows = [formats.get(name, found.default) for name in self.layers]
         return np.array([(fmt.w_bits, fmt.a_bits) for fmt in rows], np.int8).reshape(-1, 2)
-
-    def _list_columns(self, policy: Policy) -> Int8 | None:
-        """Return the columns of a policy, None where it says more than the bits of arrays do."""
-        base = self.base
-        row = [0] * (2 * len(self.layers))
-        default, known = policy.default, self._rows
-        for fmt in (default, *(fmt for _, fmt in policy.layers)):
-            if (fmt.operator, fmt.codec, fmt.scale, fmt.channel_bits, fmt.groups) != (
-                base.operator, base.codec, base.scale, base.channel_bits, base.groups,
-            ):  # fmt: skip
-                return None
-        row[0::2] = [default.w_bits] * len(self.layers)
-        row[1::2] = [default.a_bits] * len(self.layers)
-        for name, fmt in policy.layers:
-            place = known.get(name)
-            if place is None:
-                policy.check(self.network)
-            else:
-                row[2 * place], row[2 * place + 1] = fmt.w_bits, fmt.a_bits
-        return np.array([row], np.int8)
 
     def _price_whole(self, policy: Policy) -> Costs:
         """Return the costs of a policy that the tables do not cover: layer by layer, or by simulation where data matters."""
@@ -355,7 +325,7 @@ class CostModel:
             Cycles depend on data: there are no tables.
         """
         tables = self._require_tables()
-        w, a = (_read_bits(name, bits) for name, bits in (("w_bits", w_bits), ("a_bits", a_bits)))
+        w, a = (read_bits(name, bits) for name, bits in (("w_bits", w_bits), ("a_bits", a_bits)))
         places = [
             place
             for index in range(len(self._structure.layers))
@@ -394,10 +364,10 @@ class CostModel:
         if layer not in self._rows:
             raise SpecError("layer", layer, "a convolution or gemm")
         place = _find_metric(metric)
-        (most,) = _read_bits("most_bits", (most_bits,))
+        (most,) = read_bits("most_bits", (most_bits,))
         for name, bits in (("in_bits", in_bits), ("out_bits", out_bits)):
             if bits is not None:
-                _read_bits(name, (bits,))
+                read_bits(name, (bits,))
         number = self._book.number(self._workloads[layer])
         jobs: list[Job] = [
             (number, (w + 1, a + 1, max(a + 1, in_bits or 0), out_bits or a + 1)) for w, a in np.ndindex(most, most)
@@ -424,7 +394,7 @@ class CostModel:
             Cycles depend on data: there is no table.
         """
         self._require_tables()
-        (most,) = _read_bits("most_bits", (most_bits,))
+        (most,) = read_bits("most_bits", (most_bits,))
         place = _find_metric(metric)
         loads = [self._workloads[name] for name in self.layers]
         formats = [(w + 1, a + 1, a + 1, a + 1) for w, a in np.ndindex(most, most)]
@@ -447,22 +417,6 @@ class CostModel:
                 f"{self.network.name} has no tables: a layer's price depends on more than {MOST_AXES} precisions"
             )
         return self._tables
-
-
-def _read_base(base: LayerFormat | str) -> LayerFormat:
-    if isinstance(base, LayerFormat):
-        return base
-    policy = parse_policy(base)
-    if policy.layers:
-        raise SpecError("base", base, "one format for all layers, e.g. w8a8")
-    return policy.default
-
-
-def _read_bits(name: str, bits: Iterable[int]) -> tuple[int, ...]:
-    found = tuple(sorted({int(one) for one in bits}))
-    if not found or not 1 <= found[0] <= found[-1] <= MOST_BITS:
-        raise InputError(name, [f"got {list(found)}, expected integers from 1 to {MOST_BITS}"])
-    return found
 
 
 def _find_metric(metric: str) -> int:

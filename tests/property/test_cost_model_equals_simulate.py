@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwsim import CostModel, simulate
-from hwsim.archs.registry import find_arch
+from hwsim.archs.registry import find_arch, list_archs
 from hwsim.core.arch import Arch
+from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.network import Network, TensorSpec
-from hwsim.core.policy import LayerFormat, Policy
+from hwsim.core.policy import LayerFormat, Policy, parse_policy
 
 ARCHS = ("systolic:small", "bitfusion:small", "bismo:small", "bismo:edge")
 BITS = st.sampled_from((1, 2, 3, 4, 5, 8, 11, 16))
@@ -143,3 +144,21 @@ def test_small_networks_of_the_zoo(network, name):
     row = rng.integers(1, most + 1, (len(model.layers), 2))
     check(model, model.network, model.arch, model.to_policy(row))
     check(model, model.network, model.arch, Policy(default=LayerFormat(w_bits=most, a_bits=2)))
+
+
+@pytest.mark.parametrize("entry", [entry for entry in list_archs() if not entry.error], ids=lambda entry: entry.name)
+def test_every_architecture(entry):
+    """Whatever an architecture adds to a simulation, the model has it too: on the formats that it runs."""
+    arch = find_arch(entry.name, "small" if "small" in entry.presets else None)
+    model = CostModel("resnet8", arch)
+    tried = 0
+    for policy in ("w8a8", "w4a4", "w2a2", "w8a6,conv2d_2=w8a8"):
+        try:
+            simulate("resnet8", arch, policy=policy)
+        except SpecError:
+            with pytest.raises(SpecError):
+                model.latency_cycles(policy)
+            continue
+        check(model, model.network, arch, parse_policy(policy))
+        tried += 1
+    assert tried
