@@ -62,6 +62,28 @@ def test_what_an_architecture_has_not_takes_one_line(hwsim, net, policy, arch, s
     assert found.err.count("\n") == 1
 
 
+def test_filters_of_different_bits_run_where_channels_may_differ(hwsim, net, tmp_path):
+    """conv1 has 6 filters of 27 weights: 2 at 8 bits, 3 at 2, one pruned."""
+    mixed = {"w_bits": 8, "channel_bits": [[8, 2], [2, 3], [0, 1]]}
+    policy = save(tmp_path / "p.json", conv1=mixed)
+    found = totals(hwsim("run", "--net", net, "--arch", "mpic", "--policy", policy, "--json"))
+    plain = totals(hwsim("run", "--net", net, "--arch", "mpic", "--policy", "w8a8", "--json"))
+    assert found[1]["conv1"] == 27 * (2 * 8 + 3 * 2)
+    assert found[0] < plain[0]
+    wrong = save(tmp_path / "q.json", conv1=mixed | {"channel_bits": [[8, 2], [2, 3]]})
+    refused = hwsim("run", "--net", net, "--arch", "mpic", "--policy", wrong)
+    assert refused.code == 2
+    assert refused.err == (
+        "hwsim: error: policy for layer conv1: channel_bits: got '5 filters', expected 6, those of the layer\n"
+    )
+
+
+def test_a_codebook_is_loaded_with_its_indices(hwsim, net):
+    """fc has 640 weights: 4 bits each and a table of 16 entries of 8 bits."""
+    found = totals(hwsim("run", "--net", net, "--arch", "simd", "--policy", "w4a8-codebook", "--json"))
+    assert found[1]["fc"] == 640 * 4 + 16 * 8
+
+
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
