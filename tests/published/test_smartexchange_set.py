@@ -1,0 +1,153 @@
+"""SmartExchange's comparison set: what is equal between the five machines, the ratios beside the claims, and each machine beside
+the figures of its own paper. Claims are shown, not met: bands are what the machines' sizes allow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from hwsim.archs.registry import find_arch
+from hwsim.pipeline.simulate import simulate
+from hwsim.published.smartexchange import (
+    ABSENT,
+    MACHINES,
+    MOST_ENERGY,
+    MOST_SPEED,
+    NETWORKS,
+    OURS,
+    Figures,
+    compare_set,
+    read_figures,
+)
+
+SERIAL = 8
+"""Bit-serial multipliers that count as one of 8 bits (notes on SmartExchange: 8 K as 1 K)."""
+NETWORK = "resnet8"
+
+
+def count_memory(arch) -> int:
+    shell = arch.shell
+    own = sum(memory.capacity_bits for memory in arch.list_memories())
+    return shell.wbuf_bits + shell.ibuf_bits + shell.obuf_bits + own
+
+
+def count_multipliers(arch) -> float:
+    """Return multipliers of 8 bits."""
+    if arch.name == "smartdeal":
+        return arch.slices * arch.lines * arch.macs / SERIAL
+    if arch.name == "bit-pragmatic":
+        return arch.filters * arch.columns * arch.lanes / SERIAL
+    if arch.name == "scnn":
+        return arch.elements * arch.weights * arch.activations
+    if arch.name == "cambricon-x":
+        return arch.elements * arch.multipliers
+    return arch.inputs * arch.outputs
+
+
+def test_memory_multipliers_and_clock_are_equal():
+    ours = find_arch(OURS, "paper")
+    assert count_multipliers(ours) == 1024
+    for name in MACHINES:
+        theirs = find_arch(name)
+        assert theirs.preset == "comparison"
+        assert count_multipliers(theirs) == count_multipliers(ours)
+        assert count_memory(theirs) == count_memory(ours)
+        for field in ("memory", "clock_hz", "node_nm", "energy_table", "sram_device"):
+            assert getattr(theirs, field) == getattr(ours, field), (name, field)
+        for field in ("psum_bits", "issue_cycles", "vector_lanes", "store_lanes", "obuf_bits", "wbuf_bits"):
+            assert getattr(theirs.shell, field) == getattr(ours.shell, field), (name, field)
+        if name != "bit-pragmatic":
+            assert theirs.bits == 8
+
+
+@cache
+def measure(network: str, arch: str) -> Figures:
+    return read_figures(simulate(network, arch))
+
+
+def test_the_five_machines_on_a_network(capsys):
+    rows = compare_set(measure, [NETWORK])
+    speed, energy = rows[:2]
+    assert (speed.claimed, energy.claimed) == (MOST_SPEED, MOST_ENERGY) == (19.2, 6.7)
+    ratios = {row.claim: row.simulated for row in rows[2:-1]}
+    assert len(ratios) == 2 * len(MACHINES)
+    for name in MACHINES:
+        ours, theirs = measure(NETWORK, OURS), measure(NETWORK, name)
+        assert ratios[f"cycles of {name} over those of {OURS}, {NETWORK}"] == theirs.cycles / ours.cycles
+        assert ratios[f"energy of {name} over those of {OURS}, {NETWORK}"] == theirs.energy_pj / ours.energy_pj
+    assert speed.simulated == max(value for claim, value in ratios.items() if claim.startswith("cycles"))
+    assert energy.simulated == max(value for claim, value in ratios.items() if claim.startswith("energy"))
+    assert rows[-1].status == "out of reach"
+    assert all(name in rows[-1].claim for name in ABSENT)
+    # SmartDeal's own weights and Booth digits make it the faster of the two that store dense weights.
+    assert ratios[f"cycles of diannao over those of {OURS}, {NETWORK}"] > 1
+    with capsys.disabled():
+        for row in rows[:-1]:
+            claimed = f" ({row.claimed}x claimed)" if row.claimed else ""
+            print(f"\n  {row.claim}: {row.simulated:.2f}x{claimed}", end="")
+
+
+def test_the_networks_are_those_of_the_zoo():
+    from hwsim.nets.load import load_network
+
+    assert [load_network(name).network.name for name in NETWORKS] == list(NETWORKS)
+
+
+def conv_cycles(arch, policy: str) -> int:
+    """Return the cycles in which the engine computes convolutions."""
+    report = simulate(NETWORK, arch, policy=policy)
+    return sum(cost.stats.compute_cycles for cost in report.layers if cost.op == "conv")
+
+
+@pytest.mark.parametrize(
+    ("bits", "claimed"), [(16, 4.31), (8, 2.25)], ids=["16 bits, 4.31x claimed", "8 bits, 2.25x claimed"]
+)  # Bit-Pragmatic, MICRO 2017, abstract: convolutions against DaDianNao
+def test_bit_pragmatic_against_the_parallel_machine_of_its_frame(bits, claimed, capsys):
+    """DaDianNao's frame multiplies the same filters and lanes for one window a cycle; the serial machine takes as many windows.
+
+    At 16 bits calibration fills the range, so that half the bits are ones; the paper's formats leave 92 % of the bits zero.
+    """
+    serial = replace(find_arch("bit-pragmatic"), preset="comparison+", bits=16, columns=16)
+    parallel = replace(
+        find_arch("diannao"),
+        preset="comparison+",
+        outputs=serial.filters,
+        inputs=serial.lanes,
+        bits=16,
+        shell=serial.shell,
+    )
+    found = conv_cycles(parallel, f"w{bits}a{bits}") / conv_cycles(serial, f"w{bits}a{bits}")
+    with capsys.disabled():
+        print(
+            f"\n  bit-pragmatic over DaDianNao's frame, {bits} bits, {NETWORK}: {found:.2f}x ({claimed}x claimed)",
+            end="",
+        )
+    assert 1 < found <= serial.columns
+
+
+def test_cambricon_x_against_diannao_at_the_sizes_of_their_papers(capsys):
+    """Cambricon-X, MICRO 2016, abstract: 7.23x on average over sparse networks; bounded by span over multipliers."""
+    sparse, dense = find_arch("cambricon-x", "paper"), find_arch("diannao", "paper")
+    found = conv_cycles(dense, "w16a16") / conv_cycles(sparse, "w16a16")
+    with capsys.disabled():
+        print(f"\n  cambricon-x over diannao, convolutions of {NETWORK}: {found:.2f}x (7.23x claimed)", end="")
+    assert 1 < found <= sparse.span / sparse.multipliers
+    sparser = replace(sparse, preset="paper+", density=0.1)
+    assert conv_cycles(sparser, "w16a16") < conv_cycles(sparse, "w16a16")
+
+
+def test_scnn_gains_from_both_kinds_of_zeros(capsys):
+    """SCNN, ISCA 2017, abstract: 2.7x a dense machine of its size; itself with nothing pruned is the nearest here."""
+    sparse = find_arch("scnn")
+    dense = replace(sparse, preset="comparison+", density=1.0)
+    one, other = conv_cycles(sparse, "w8a8"), conv_cycles(dense, "w8a8")
+    parallel = conv_cycles(find_arch("diannao"), "w8a8")
+    with capsys.disabled():
+        print(
+            f"\n  scnn over diannao, convolutions of {NETWORK}: {parallel / one:.2f}x (2.7x claimed of a dense machine)",
+            end="",
+        )
+    assert one < other
