@@ -1,6 +1,7 @@
 """Writes docs/reproduce.md anew: every system of ``hwsim reproduce all`` as a table and its reasons.
 
-Usage: ``python docs/refresh_reproduce.py [--rtl]``; with ``--rtl`` a layer of each architecture runs on its generated hardware.
+Usage: ``python docs/refresh_reproduce.py [--rtl] [NAME ...]``; with names only their sections are written anew. With ``--rtl`` a layer
+of each architecture runs on its generated hardware.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).resolve().parent / "reproduce.md"
 HEAD = """# What others published, beside what comes out here
 
-Written by `docs/refresh_reproduce.py`; `hwsim reproduce NAME` prints the same rows, `--json` gives them as data, `--rtl` also runs a
-layer of each machine on its generated hardware.
+Written by `docs/refresh_reproduce.py`; `hwsim reproduce NAME` prints the same rows, `--json` gives them as data, `--rtl` also runs
+a layer of each machine on its generated hardware.
 
 *claimed*: the published figure. *equations*: the field's own equations, computed again (`hwsim/published`). *simulated*: the
-cycle engine, nothing fitted. *RTL*: generated Verilog. *difference*: simulated (else equations) to the claim, without a claim to the
-equations. *certainty*: whether the claim was read in its source (verified) or is from memory or notes (unverified). Figures under
-which no claim stands show the hardware's side of what the source says in words. What takes training is out of reach here.
+cycle engine, nothing fitted. *RTL*: generated Verilog. *difference*: simulated (else equations) to the claim; to the equations
+where there is no claim. *certainty*: whether the claim was read in its source (verified) or is from memory or notes (unverified).
+Figures without a claim show the hardware's side of what a source says in words. What takes training is out of reach here.
 """
 
 
@@ -48,13 +49,28 @@ def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "\\*")
 
 
+def replace_section(page: str, name: str, section: str) -> str:
+    """Return the page with a system's section in place of the one that stands there."""
+    begin = page.index(f"\n## {name}: ") + 1
+    end = page.find("\n## ", begin)
+    return page[:begin] + section + (page[end:] if end >= 0 else "")
+
+
 def main() -> None:
-    """Rewrite the page."""
+    """Rewrite the page, or the sections that are named."""
     from hwsim.commands.reproduce import collect_rows
-    from hwsim.published.systems import list_systems
+    from hwsim.published.systems import find_system, list_systems
 
     rtl = "--rtl" in sys.argv
-    PAGE.write_text(format_page([(system, collect_rows(system, rtl)) for system in list_systems()]), encoding="utf-8")
+    names = [name for name in sys.argv[1:] if name != "--rtl"]
+    if not names:
+        PAGE.write_text(
+            format_page([(system, collect_rows(system, rtl)) for system in list_systems()]), encoding="utf-8"
+        )
+        return
+    for system in map(find_system, names):
+        section = format_section(system, collect_rows(system, rtl))
+        PAGE.write_text(replace_section(PAGE.read_text(encoding="utf-8"), system.name, section), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,8 @@ def compare_totals() -> list[Row]:
     """Return the sums at uniform bits, and the released strategy's."""
     why = (
         "besides the engine, whose count is within 0.15 % of the table (tests/published/test_bismo_haq.py), come the load before a "
-        "layer's first tile, requantization and transfer behind its last, and issue: a share that grows as bits shrink"
+        "layer's first tile, requantization and transfer behind its last, and issue: a share that grows as bits shrink; at one bit "
+        "requantizing and writing take longer than the array"
     )
     rows = [
         Row(

@@ -68,8 +68,8 @@ def compare_networks() -> list[Row]:
         rows.append(
             Row(
                 claim=f"{title} at w8a8: cycles by the table", source=TABLE, unit="cycles", equations=expected, simulated=cycles,
-                why=f"depthwise layers and those of one pixel, {poor / cycles:.0%} of the cycles, use half of the registers' sums or "
-                "less, which the table does not know; gathering and requantization are not on the core here",
+                why=f"depthwise layers and those of one pixel, {poor / cycles:.0%} of the cycles, use half of the registers' sums "
+                "or less, which the table does not know; gathering and requantization are not on the core here",
             )
         )  # fmt: skip
     return rows

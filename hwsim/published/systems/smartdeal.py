@@ -124,8 +124,8 @@ def tell_speed() -> str:
     pairs = list(zip(report.network.layers, report.layers, strict=True))
     deep = sum(cost.cycles for layer, cost in pairs if cost.w_bits and layer.is_depthwise) / report.cycles
     return (
-        f"depthwise layers take {deep:.0%} of DianNao's cycles on MobileNetV2, a tree of 32 inputs for each channel's nine; its mapping "
-        "of them in the comparison is not known"
+        f"depthwise layers take {deep:.0%} of DianNao's cycles on MobileNetV2, a tree of 32 inputs for a channel's nine; its "
+        "mapping of them in the comparison is not known"
     )
 
 
