@@ -1,7 +1,7 @@
 """Writes docs/reproduce.md anew: every system of ``hwsim reproduce all`` as a table and its reasons.
 
-Usage: ``python docs/refresh_reproduce.py [--rtl] [NAME ...]``; with names only their sections are written anew. With ``--rtl`` a layer
-of each architecture runs on its generated hardware.
+Usage: ``python docs/refresh_reproduce.py [--rtl] [NAME ...]``; with names only their sections are written anew. With ``--rtl`` a
+layer of each architecture runs on its generated hardware.
 """
 
 from __future__ import annotations
