@@ -85,7 +85,7 @@ def format_figure(value: float | None, unit: str) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     text = f"{value:.4g}" if abs(value) >= 0.1 else f"{value:.3g}"
-    return text if float(text) != round(value) else f"{value:.6g}"
+    return f"{value:.6g}" if abs(value) < 10 and float(text) == round(value) else text
 
 
 def format_claimed(row: Row) -> str:
