@@ -136,75 +136,87 @@ def fill_masks(
 
 
 @kernel
-def run_element(
-    rotation: np.ndarray, kind: np.ndarray, first: int, last: int, masks: np.ndarray, vectors: int, deepest: int,
-    shape: np.ndarray, queues: np.ndarray,
+def run_elements(
+    rotation: np.ndarray, kind: np.ndarray, bounds: np.ndarray, masks: np.ndarray, vectors: int, deepest: int,
+    shape: np.ndarray, queues: np.ndarray, cycles: np.ndarray, turn: int,
 ) -> int:  # fmt: skip
-    """Return the cycles in which an element multiplies its activations with the weights of a segment; ``queues`` goes on.
+    """Let all elements multiply their activations of a channel with the weights of a segment.
 
     Parameters
     ----------
     rotation, kind : int64 [activations]
         Bank of an activation's place, and its class.
-    first, last : int
-        Those of the element.
+    bounds : int64 [elements used + 1]
+        First activation of each element.
     masks, vectors, deepest
-        From `fill_masks` and `find_banks`.
+        From `fill_masks`.
     shape : int64 [14]
         As in `measure_block`.
-    queues : int64 [5], changed
-        Lengths of the queues, bit by bit.
+    queues : int64 [elements used, 5], changed
+        Lengths of the queues of each element, bit by bit.
+    cycles : int32 [elements used, blocks of channels], added to at ``turn``
+
+    Returns
+    -------
+    int
+        Not 0 where a queue is not empty.
     """
     each, banks, stop = shape[1], shape[11], shape[12]
     full = (1 << banks) - 1
-    q0, q1, q2, q3, q4 = queues[0], queues[1], queues[2], queues[3], queues[4]
-    if last - first == 1 and deepest <= 1 and (q0 | q1 | q2 | q3 | q4) == 0:
-        return vectors
-    cycles = 0
-    for at in range(first, last, each):
-        end = min(at + each, last)
-        for vector in range(vectors):
-            if deepest <= 1 and (q0 | q1 | q2 | q3 | q4) == 0:
-                hit, twice = 0, 0
-                for a in range(at, end):
-                    m = masks[vector, kind[a], 0]
-                    m = (m << rotation[a] | m >> (banks - rotation[a])) & full
-                    twice |= hit & m
-                    hit |= m
-                if twice == 0:
-                    cycles += 1
-                    continue
-            issued = False
-            while not issued:
-                long = q4
-                if stop <= 8:
-                    long |= q3
-                if stop <= 4:
-                    long |= q2
-                if stop <= 2:
-                    long |= q1
-                if stop <= 1:
-                    long |= q0
-                if long == 0:
-                    issued = True
+    busy = 0
+    for pe in range(bounds.shape[0] - 1):
+        first, last = bounds[pe], bounds[pe + 1]
+        q0, q1, q2, q3, q4 = queues[pe, 0], queues[pe, 1], queues[pe, 2], queues[pe, 3], queues[pe, 4]
+        if last - first <= 1 and deepest <= 1 and (q0 | q1 | q2 | q3 | q4) == 0:
+            cycles[pe, turn] += vectors * (last - first)  # no bank gets two products
+            continue
+        spent = 0
+        for at in range(first, last, each):
+            end = min(at + each, last)
+            for vector in range(vectors):
+                if deepest <= 1 and (q0 | q1 | q2 | q3 | q4) == 0:
+                    hit, twice = 0, 0
                     for a in range(at, end):
-                        for level in range(deepest):
-                            m = masks[vector, kind[a], level]
-                            c = (m << rotation[a] | m >> (banks - rotation[a])) & full
-                            q0, c = q0 ^ c, q0 & c
-                            q1, c = q1 ^ c, q1 & c
-                            q2, c = q2 ^ c, q2 & c
-                            q3, c = q3 ^ c, q3 & c
-                            q4 ^= c
-                cycles += 1
-                b = q0 | q1 | q2 | q3 | q4
-                q0, b = q0 ^ b, b & ~q0
-                q1, b = q1 ^ b, b & ~q1
-                q2, b = q2 ^ b, b & ~q2
-                q3, b = q3 ^ b, b & ~q3
-                q4 ^= b
-    queues[0], queues[1], queues[2], queues[3], queues[4] = q0, q1, q2, q3, q4
-    return cycles
+                        m = masks[vector, kind[a], 0]
+                        m = (m << rotation[a] | m >> (banks - rotation[a])) & full
+                        twice |= hit & m
+                        hit |= m
+                    if twice == 0:
+                        spent += 1
+                        continue
+                issued = False
+                while not issued:
+                    long = q4
+                    if stop <= 8:
+                        long |= q3
+                    if stop <= 4:
+                        long |= q2
+                    if stop <= 2:
+                        long |= q1
+                    if stop <= 1:
+                        long |= q0
+                    if long == 0:
+                        issued = True
+                        for a in range(at, end):
+                            for level in range(deepest):
+                                m = masks[vector, kind[a], level]
+                                c = (m << rotation[a] | m >> (banks - rotation[a])) & full
+                                q0, c = q0 ^ c, q0 & c
+                                q1, c = q1 ^ c, q1 & c
+                                q2, c = q2 ^ c, q2 & c
+                                q3, c = q3 ^ c, q3 & c
+                                q4 ^= c
+                    spent += 1
+                    b = q0 | q1 | q2 | q3 | q4
+                    q0, b = q0 ^ b, b & ~q0
+                    q1, b = q1 ^ b, b & ~q1
+                    q2, b = q2 ^ b, b & ~q2
+                    q3, b = q3 ^ b, b & ~q3
+                    q4 ^= b
+        queues[pe, 0], queues[pe, 1], queues[pe, 2], queues[pe, 3], queues[pe, 4] = q0, q1, q2, q3, q4
+        busy |= q0 | q1 | q2 | q3 | q4
+        cycles[pe, turn] += spent
+    return busy
 
 
 @kernel
@@ -317,20 +329,11 @@ def measure_block(
                             sums[1] += reach[place[e]]
                     vectors = -(-entries // lanes)
                     deepest = find_banks(first, first + entries, place, filters, bank, banks, lanes, bits)
-                    if most == 1 and deepest <= 1 and waiting[block] == 0:  # no bank gets two products
-                        for pe in range(used):
-                            if bounds[pe + 1] > bounds[pe]:
-                                cycles[g, block, pe, turn] += vectors
-                    else:
+                    if most > 1 or deepest > 1 or waiting[block]:
                         deepest = fill_masks(entries, place[first:], bits, lanes, deepest, meets, live[:count], masks)
-                        waiting[block] = 0
-                        for pe in range(used):
-                            own = queues[block, pe]
-                            if bounds[pe + 1] > bounds[pe]:
-                                cycles[g, block, pe, turn] += run_element(
-                                    rotation, kind, bounds[pe], bounds[pe + 1], masks, vectors, deepest, shape, own
-                                )
-                            waiting[block] |= own[0] | own[1] | own[2] | own[3] | own[4]
+                    waiting[block] = run_elements(
+                        rotation, kind, bounds, masks, vectors, deepest, shape, queues[block], cycles[g, block], turn
+                    )
                 if waiting[block] and (c % shape[13] == shape[13] - 1 or c == channels - 1):
                     waiting[block] = 0
                     for pe in range(used):
