@@ -24,7 +24,8 @@ def archs(draw, base=PRESETS["small"]):
     ifmap, word = draw(st.integers(3, 7)), draw(st.integers(1, 4))
     return replace(
         base, preset="small+", rows=draw(st.integers(1, 6)), cols=draw(st.integers(1, 6)), ifmap_words=ifmap,
-        filter_words=draw(st.integers(ifmap * word, 40)), psum_words=draw(st.integers(word, 6)), w_port_words=draw(st.integers(1, 4)),
+        filter_words=draw(st.integers(ifmap * word, 40)), psum_words=draw(st.integers(word, 6)),
+        w_port_words=draw(st.integers(1, 4)),
         i_port_words=draw(st.integers(1, 3)), o_port_words=word,
     )  # fmt: skip
 

@@ -38,7 +38,11 @@ TABLE = {
     "squeezenet1_1": (26, "349.15", "1.232"),
     "shufflenet_v2_x0_5": (57, "40.48", "1.358"),
     "shufflenet_v2_x1_0": (57, "144.91", "2.261"),
-    "spos_shufflenet": (83, "323", "3.5"),  # megvii-model/SinglePathOneShot, src/Evaluation: 323M FLOPs, 3.5M parameters
+    "spos_shufflenet": (
+        83,
+        "323",
+        "3.5",
+    ),  # megvii-model/SinglePathOneShot, src/Evaluation: 323M FLOPs, 3.5M parameters
     "resnet164_cifar10": (167, "247.65", "1.679"),
     "resnet20_cifar10": (22, "40.81", ".271"),
     "resnet56_cifar10": (58, "125.75", ".852"),

@@ -195,7 +195,9 @@ def test_counts_alone_are_no_clock(records: Path) -> None:
     assert "not placed" in fpga_results.list_records(arch)[0].format()
     with pytest.raises(HwsimError, match="no clock"):
         fpga_results.find_clock(arch, "ecp5-85k")
-    fpga_results.save_record(make_record(arch, fmax_hz=50e6), records)  # shipped: one's own counts do not hide its clock
+    fpga_results.save_record(
+        make_record(arch, fmax_hz=50e6), records
+    )  # shipped: one's own counts do not hide its clock
     assert fpga_results.find_clock(arch, "ecp5-85k").fmax_hz == 50e6
 
 
