@@ -3,9 +3,9 @@
 The machine (Parashar et al., SCNN, ISCA 2017: planar tiled, input stationary, Cartesian product, sparse)
 --------------------------------------------------------------------------------------------------------
 ``pe_rows`` x ``pe_cols`` processing elements. The outputs of an image are cut into *blocks*; the inputs that a block sees are
-shared out among the elements, ``part`` neighbouring rows and columns each, all channels. The layer's blocks are those of which all
-can be held (accumulators of an element, a bank of ``ibuf``, ``obuf`` and the staging buffer), with the fewest vectors of
-activations if none were zero, then the fewest blocks (`ScnnDatapath.cut_plane`).
+shared out among the elements, ``part`` neighbouring rows and columns each, all channels. A layer is cut once, whatever its tiles:
+of the sizes of which all can be held (accumulators of an element, a bank of ``ibuf``, ``obuf`` and the staging buffer) into those
+that promise the fewest cycles of engine and memory (`ScnnDatapath.cut_plane`), as a compiler would.
 
 Filters run in *groups* of ``group_filters``; their weights of one channel are a *segment*, in the order r, s, filter, stored as
 the nonzero ones with runs of zeros between them (`hwsim.quant.runs`). For every channel an element goes through its nonzero
@@ -77,28 +77,34 @@ class ScnnDatapath(Datapath):
         self.groups = -(-layer.K // self.group)
         self.turn = min(arch.block_channels, layer.C)
         self.turns = -(-layer.C // self.turn)
-        self.rows, self.cols = self.cut_plane()
-        self.pitch = choose_pitch(self.cols.reach)
-        self.leave = self.group * max(self.rows.reach * self.cols.reach, self.rows.incoming * self.cols.incoming)
         segment = self.group * layer.R * layer.S
         self.runs = RunFormat(
             weight_bits=workload.fmt.w_bits, index_bits=arch.index_bits, count_bits=segment.bit_length()
         )
         self._list_weights()
-        self._measure(np.asarray(data.activation), data.zero_point)
+        activation = np.asarray(data.activation)
+        self.share = float(np.count_nonzero(activation != data.zero_point)) / activation.size
+        self.rows, self.cols = self.cut_plane()
+        self.pitch, self.leave = choose_pitch(self.cols.reach), self._count_leaving(self.rows, self.cols)
+        self._measure(activation, data.zero_point)
+
+    def _count_leaving(self, rows: Cut, cols: Cut) -> int:
+        """Return the cycles in which the accumulators of a group leave."""
+        return self.group * max(rows.reach * cols.reach, rows.incoming * cols.incoming)
 
     def cut_plane(self) -> tuple[Cut, Cut]:
-        """Return how rows and columns of outputs are cut into blocks."""
+        """Return how rows and columns of outputs are cut into blocks: as it promises the fewest cycles."""
+        found: tuple[tuple[float, int], Cut, Cut] | None = None
         arch, layer = self.arch, self.layer
-        found: tuple[tuple[int, int], Cut, Cut] | None = None
         down, across = find_axes(layer, arch.pe_rows, arch.pe_cols)
         for height in list_blocks(down.outputs):
             for width in list_blocks(across.outputs):
                 rows, cols = cut_axis(down, height), cut_axis(across, width)
-                blocks = rows.count * cols.count
-                price = (blocks * -(-rows.part * cols.part // arch.activations), blocks)
-                if (found is None or price < found[0]) and self._holds(rows, cols):
-                    found = price, rows, cols
+                if self.group * rows.reach * choose_pitch(cols.reach) > arch.accumulators:
+                    continue
+                cycles = self._promise_cycles(rows, cols)
+                if cycles and (found is None or (cycles, rows.count * cols.count) < found[0]):
+                    found = (cycles, rows.count * cols.count), rows, cols
         if found is None:
             raise Infeasible(
                 layer.name, "obuf", self.group * arch.elements * arch.shell.psum_bits, arch.shell.bank_bits("obuf"),
@@ -106,23 +112,37 @@ class ScnnDatapath(Datapath):
             )  # fmt: skip
         return found[1], found[2]
 
-    def _holds(self, rows: Cut, cols: Cut) -> bool:
-        """Return whether an element holds its accumulators, and the banks one row of blocks (one block where it is a row high)."""
-        arch, shell = self.arch, self.arch.shell
-        if self.group * rows.reach * choose_pitch(cols.reach) > arch.accumulators:
-            return False
+    def _promise_cycles(self, rows: Cut, cols: Cut) -> float:
+        """Return the more of engine and memory by means, 0 where the banks do not hold a row of blocks (one, where a row high).
+
+        The engine: vectors of activations at the layer's mean share of nonzero ones times vectors of weights, or results
+        leaving. The memory: inputs once where all channels of a row of blocks stay in ``ibuf``, else for each set of filters
+        that ``obuf`` holds; weights again for each row of blocks unless they stay in ``wbuf``.
+        """
+        arch, layer, shell, memory = self.arch, self.layer, self.arch.shell, self.arch.memory
         whole = 1 if self.gemm or rows.block == 1 else cols.count
         wide = cols.axis.outputs if whole > 1 else cols.block
-        reads = max(high - low for low, high in map(rows.list_inputs, range(rows.count)))
+        reads = [high - low for low, high in map(rows.list_inputs, range(rows.count))]
         taken = min(cols.axis.inputs, (wide - 1) * cols.axis.stride + cols.axis.dilation * (cols.axis.window - 1) + 1)
-        align = arch.memory.alignment_bits
+        align = memory.alignment_bits
         line = -(-wide * self.workload.out_bits // align) * align
         row = (-(-taken * self.workload.operand_bits[0] // align) + 1) * align
-        return (
-            whole * self.group * rows.own * cols.own * arch.elements * shell.psum_bits <= shell.bank_bits("obuf")
-            and self.group * rows.block * line <= shell.bank_bits("sbuf")
-            and self.turn * reads * row <= shell.bank_bits("ibuf")
-        )
+        filter_bits = whole * rows.own * cols.own * arch.elements * shell.psum_bits
+        held = min(shell.bank_bits("obuf") // filter_bits, shell.bank_bits("sbuf") // (rows.block * line))
+        if held < self.group or self.turn * max(reads) * row > shell.bank_bits("ibuf"):
+            return 0.0
+        images = 1 if self.gemm else layer.N
+        units = images * rows.count * cols.count
+        vectors = max(1.0, rows.part * cols.part * self.share / arch.activations) * self.weight_vectors
+        engine = units * max(vectors, self._count_leaving(rows, cols) * layer.G * self.groups)
+        stored, sweeps = self._stored_bits, images * rows.count
+        inputs = images * layer.G * layer.C * sum(reads) * row
+        passes = -(-layer.K // (held // self.group * self.group))
+        again = stored if stored <= shell.bank_bits("wbuf") else stored * sweeps
+        moved = inputs * passes + (stored if stored <= passes * shell.bank_bits("wbuf") else again)
+        if layer.C * max(reads) * row <= shell.bank_bits("ibuf"):
+            moved = min(moved, inputs + again)
+        return max(engine, moved / memory.bits_per_cycle)
 
     def _list_weights(self) -> None:
         """List the entries of every segment; fills the entries of every block of channels."""
@@ -134,6 +154,7 @@ class ScnnDatapath(Datapath):
         across = np.ascontiguousarray(self.weight.transpose(0, 2, 3, 1))
         kernel_products.list_weights(across, self.group, self.runs.longest_run, self.start, self.place, self.filter)
         entries = np.diff(self.start).reshape(layer.G, self.groups, layer.C)
+        self.weight_vectors = int((-(-entries // self.arch.weights)).sum())
         ends = np.arange(0, layer.C, self.turn)
         bits = np.add.reduceat(entries * self.runs.entry_bits + self.runs.count_bits, ends, axis=2)
         self.stored = np.ascontiguousarray(bits, np.int64)

@@ -146,8 +146,9 @@ def find_axes(layer: Layer, pe_rows: int, pe_cols: int) -> tuple[Axis, Axis]:
 
 
 def list_blocks(outputs: int) -> list[int]:
-    """Return the sizes of blocks that differ in their number, largest first."""
-    return sorted({-(-outputs // parts) for parts in range(1, outputs + 1)}, reverse=True)
+    """Return the sizes of blocks that are tried, largest first: ``outputs`` in 1, 2, 3, 4, 6, 8, 12, 16 ... parts."""
+    parts = [share for power in range(outputs.bit_length()) for share in (1 << power, 3 << power) if share <= outputs]
+    return sorted({-(-outputs // share) for share in (*parts, outputs)}, reverse=True)
 
 
 def choose_pitch(reach: int) -> int:
