@@ -196,8 +196,8 @@ def test_area_that_a_table_lacks_is_borrowed_and_scaled():
 
 
 def test_unknown_area_is_listed():
-    priced = price_area((AreaPart(component="noc", op="noc", count=4, bits=(16,)),), load_table("eyeriss65"), {})
-    assert priced.unknowns == ("noc noc 16",)
+    priced = price_area((AreaPart(component="buffer", op="buffer", count=4, bits=(16,)),), load_table("eyeriss65"), {})
+    assert priced.unknowns == ("buffer buffer 16",)
     assert priced.area_um2 == 0
 
 
