@@ -17,7 +17,7 @@ from accel_rtl.blocks.scratchpad import NO_COLLISION
 from accel_rtl.cache import cached_folder, hash_content
 from accel_rtl.emit import Rtlil, list_versions, run_yosys
 from accel_rtl.parts import PARTS, TARGETS, Part
-from accel_rtl.synth import MACRO_ATTRIBUTE, Utilization, finish_commands, hash_file, read_counts
+from accel_rtl.synth import MACRO_ATTRIBUTE, Utilization, count_cells, finish_commands, hash_file, read_counts
 from hwsim.core.check import require_choice
 from hwsim.core.errors import SpecError, UnknownName
 
@@ -256,10 +256,22 @@ def _group_blocks(modules: dict[str, Any], family: str, key: str, top: str) -> t
     for name, stat in modules.items():
         plain = name.removeprefix("\\")
         path = TOP if plain == top else re.sub(r"(_\d+|\$\d+)+$", "", plain.removeprefix(f"{top}."))
-        groups.setdefault(path, []).append(read_counts(stat, family, key, ""))
+        groups.setdefault(path, []).append(_leave_out_children(stat, modules, family, key))
     return tuple(
         Block(name=name, instances=len(costs), cost=_add_costs(costs)) for name, costs in sorted(groups.items())
     )
+
+
+def _leave_out_children(stat: dict[str, Any], modules: dict[str, Any], family: str, key: str) -> Utilization:
+    """Return a module's own cost: Yosys counts cells of the module alone, but area and transistors with all that stands in it."""
+    cost = read_counts(stat, family, key, "")
+    transistors, area = cost.transistors, cost.area_um2
+    known = {name.removeprefix("\\"): module for name, module in modules.items()}
+    for name, value in stat["num_cells_by_type"].items():
+        if name.removeprefix("\\") in known:
+            child, many = read_counts(known[name.removeprefix("\\")], family, key, ""), count_cells(value)
+            transistors, area = transistors - many * child.transistors, area - many * child.area_um2
+    return replace(cost, transistors=transistors, area_um2=max(0.0, area))
 
 
 def _add_costs(costs: list[Utilization]) -> Utilization:

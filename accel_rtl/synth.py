@@ -223,7 +223,7 @@ def read_counts(stat: Mapping[str, Any], target: str, key: str, log: str) -> Uti
     log : str
         What Yosys printed, for the longest path of ``asic``.
     """
-    cells = {name.removeprefix("\\"): _count(value) for name, value in stat["num_cells_by_type"].items()}
+    cells = {name.removeprefix("\\"): count_cells(value) for name, value in stat["num_cells_by_type"].items()}
     # blocks that kept their boundary, and marks of those that did not
     cells = {name: count for name, count in cells.items() if not name.startswith("top.") and name != "$scopeinfo"}
     ordered = tuple(sorted(cells.items()))
@@ -242,7 +242,8 @@ def read_counts(stat: Mapping[str, Any], target: str, key: str, log: str) -> Uti
     )  # fmt: skip
 
 
-def _count(value: object) -> int:
+def count_cells(value: object) -> int:
+    """Return the cells of an entry of ``num_cells_by_type``: a number, or an object with one."""
     return int(value["count"]) if isinstance(value, dict) else int(str(value))
 
 

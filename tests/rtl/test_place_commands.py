@@ -47,6 +47,17 @@ def test_standard_cells_give_area_and_path(capsys: pytest.CaptureFixture[str]) -
     assert "longest path through logic: " in out
 
 
+def test_gates_of_blocks_within_blocks_add_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """Yosys counts transistors of a module with all that stands in it."""
+    array = ("--block", "engine.unit.array", "--target", "gates", "--no-place", "--json")
+    assert main(["synth", *tiny_options(), *array]) == 0
+    found = json.loads(capsys.readouterr().out)
+    parts = {block["name"]: block["cost"]["transistors"] for block in found["blocks"]}
+    assert len(parts) > 1
+    assert all(parts.values())
+    assert sum(parts.values()) == found["total"]["transistors"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
