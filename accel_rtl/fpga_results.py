@@ -7,6 +7,7 @@ memory timing do not. Nothing heavy is imported here: reports read it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -135,14 +136,40 @@ def find_clock(arch: Arch, part: str) -> FpgaRecord:
     for record in list_records(arch):
         if record.target == part and record.fmax_hz:
             return record
-    raise HwsimError(
-        f"no clock of {arch.name} {arch.preset} on {part} is recorded; this measures it: hwsim synth --arch {arch.name} "
-        f"--preset {arch.preset.rstrip('+')}{_name_changes(arch)} --target {part}"
-    )
+    raise HwsimError(f"no clock of {arch.name} {arch.preset} on {part} is recorded{_say_how_to_record(arch, part)}")
 
 
-def _name_changes(arch: Arch) -> str:
-    return " --set ..." if arch.preset.endswith("+") else ""
+def _say_how_to_record(arch: Arch, part: str) -> str:
+    """Return what measures the clock, or why nothing does."""
+    from accel_rtl.accelerator import list_built_archs
+    from accel_rtl.place import PLACED
+
+    if part not in PLACED:
+        return f": designs are placed on {', '.join(PLACED)} alone"
+    if arch.name not in list_built_archs():
+        return f": {arch.name} has no RTL"
+    command = f"hwsim synth --arch {arch.name} --preset {arch.preset.rstrip('+')}"
+    return f"; this measures it: {command}{''.join(_list_changes(arch))} --target {part}"
+
+
+def _list_changes(arch: Arch) -> Iterator[str]:
+    """Yield the options that make an accelerator of its preset."""
+    from hwsim.archs.registry import list_presets
+
+    base = list_presets(arch.name).get(arch.preset.rstrip("+"))
+    if base is None:
+        yield " --set ..."
+        return
+    for prefix, ours, theirs in (
+        ("", arch, base),
+        ("shell.", arch.shell, base.shell),
+        ("memory.", arch.memory, base.memory),
+    ):
+        for field in dataclasses.fields(ours):
+            value = getattr(ours, field.name)
+            own = field.name not in ("preset", "shell", "memory", "unverified", "source")
+            if own and value != getattr(theirs, field.name):
+                yield f" --set {prefix}{field.name}={value}"
 
 
 def save_record(record: FpgaRecord, folder: Path | None = None) -> Path:

@@ -165,6 +165,14 @@ def test_latency_on_an_fpga_is_cycles_over_the_clock_that_was_met(records: Path)
     arch = tiny_arch()
     with pytest.raises(HwsimError, match=r"no clock of systolic small\+ on ecp5-85k is recorded; .*hwsim synth --arch"):
         simulate("resnet8", arch, fpga="ecp5-85k")
+    with pytest.raises(
+        HwsimError, match=r"--preset small( --set \S+=\S+)* --set rows=2( --set \S+=\S+)* --target ecp5-85k"
+    ):
+        simulate("resnet8", arch, fpga="ecp5-85k")
+    with pytest.raises(HwsimError, match=r"on xc7\S* is recorded: designs are placed on ecp5-85k alone"):
+        simulate("resnet8", arch, fpga="xc7")
+    with pytest.raises(HwsimError, match=r"bitfusion has no RTL"):
+        simulate("resnet8", "bitfusion", preset="small", fpga="ecp5-85k")
     fpga_results.save_record(make_record(arch), records)
     plain, found = simulate("resnet8", arch), simulate("resnet8", arch, fpga="ecp5-85k")
     assert found.cycles == plain.cycles
