@@ -7,13 +7,13 @@ tilings that cut any dimension, in any loop order. Sizes are bounded so that a r
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from accel_rtl.machine import Machine
 from cosim.compile import LayerJob, compile_layer
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath, LayerData, Workload
@@ -67,7 +67,7 @@ def draw_job(arch: Arch, seed: int, number: int) -> RandomLayer:
     """
     from accel_rtl.accelerator import find_engine
 
-    machine = find_engine(arch).machine
+    find_engine(arch)
     reason = ""
     for attempt in range(MOST_ATTEMPTS):
         rng = np.random.default_rng((seed, number, attempt))
@@ -75,7 +75,7 @@ def draw_job(arch: Arch, seed: int, number: int) -> RandomLayer:
         if layer is None:
             continue
         try:
-            return _compile(rng, arch, machine, layer, seed, number)
+            return _compile(rng, arch, layer, seed, number)
         except (
             HwsimError,
             Hazard,
@@ -84,20 +84,51 @@ def draw_job(arch: Arch, seed: int, number: int) -> RandomLayer:
     raise HwsimError(f"no layer in {MOST_ATTEMPTS} attempts runs on {arch.name}; the last: {reason}")
 
 
-def _compile(
-    rng: np.random.Generator, arch: Arch, machine: Machine, layer: Layer, seed: int, number: int
-) -> RandomLayer:
+def _compile(rng: np.random.Generator, arch: Arch, layer: Layer, seed: int, number: int) -> RandomLayer:
     content = str(rng.choice(CONTENTS))
-    tensors, operands, load = draw_tensors(rng, layer, machine.a_bits, getattr(arch, "w_width", 8), content)
+    job, text = compile_drawn(rng, arch, layer, content, lambda datapath: draw_mapping(rng, datapath, arch))
+    return RandomLayer(seed=seed, number=number, text=text, job=job)
+
+
+def compile_drawn(
+    rng: np.random.Generator,
+    arch: Arch,
+    layer: Layer,
+    content: str,
+    choose_mapping: Callable[[Datapath], Mapping],
+    weight_content: str = "",
+) -> tuple[LayerJob, str]:
+    """Return a layer compiled on drawn tensors, and its shape, tiling and contents in a line.
+
+    Parameters
+    ----------
+    rng : Generator
+        Of the tensors.
+    arch : Arch
+    layer : Layer
+    content, weight_content : str
+        Of `CONTENTS`: activations, weights (empty: drawn).
+    choose_mapping : callable
+        Returns the mapping of a datapath.
+
+    Raises
+    ------
+    HwsimError, Hazard
+        What the hardware refuses; a tiling that does not fit; a sum that overflows.
+    """
+    from accel_rtl.accelerator import find_engine
+
+    a_bits = find_engine(arch).machine.a_bits
+    tensors, operands, load = draw_tensors(rng, layer, a_bits, getattr(arch, "w_width", 8), content, weight_content)
     if arch.shifts_only:
         tensors = round_scales(tensors)
     datapath, tensors = bind_layer(arch, load, tensors, operands[0])
     arch.check(load) if layer.kind == "mac" else None
-    mapping = draw_mapping(rng, datapath, arch)
+    mapping = choose_mapping(datapath)
     weight = tensors.layers[layer.name].weight if layer.kind == "mac" else None
     job = compile_layer(datapath, arch, mapping, derive(layer, tensors), weight, operands)
-    text = f"{describe_layer(layer)}, {load.fmt.codec} weights, {content}, tile {mapping.tile} {mapping.order}"
-    return RandomLayer(seed=seed, number=number, text=text, job=job)
+    shown = content + (f" on {weight_content}" if weight_content and layer.kind == "mac" else "")
+    return job, f"{describe_layer(layer)}, {load.fmt.codec} weights, {shown}, tile {mapping.tile} {mapping.order}"
 
 
 def round_scales(tensors: Tensors) -> Tensors:
@@ -191,7 +222,7 @@ def _draw_activation(rng: np.random.Generator) -> tuple[str, tuple[tuple[str, fl
 
 
 def draw_tensors(
-    rng: np.random.Generator, layer: Layer, a_bits: int, w_bits: int, content: str
+    rng: np.random.Generator, layer: Layer, a_bits: int, w_bits: int, content: str, weight_content: str = ""
 ) -> tuple[Tensors, list[Ints], Workload]:
     """Return quantized tensors of a layer, its stored operands and its workload.
 
@@ -211,7 +242,8 @@ def draw_tensors(
     layers = {}
     if layer.kind == "mac":
         low, high = -(1 << w_bits - 1), (1 << w_bits - 1) - 1
-        weight = _fill(rng, (layer.out_shape[1], layer.C, layer.R, layer.S), low, high, str(rng.choice(CONTENTS)))
+        held = weight_content or str(rng.choice(CONTENTS))
+        weight = _fill(rng, (layer.out_shape[1], layer.C, layer.R, layer.S), low, high, held)
         if w_bits == 1:
             weight = np.where(weight < 0, -1, 1)
         scale = 2.0 ** -(w_bits - 1)
@@ -279,11 +311,26 @@ def draw_mapping(rng: np.random.Generator, datapath: Datapath, arch: Arch) -> Ma
         fine = tilings[np.prod(-(-dims // tilings), axis=1) <= MOST_TILES]
         chosen = (fine if len(fine) else tilings[:1])[rng.integers(max(1, len(fine)))]
         return Mapping(tile=tuple(int(x) for x in chosen), order=order)  # type: ignore[arg-type]
-    tile = {}
-    for dim, quantum in zip(TILE_DIMS, datapath.quantum(), strict=True):
+    cuts = []
+    for dim in TILE_DIMS:
         extent = getattr(layer, dim)
-        cut = int(rng.integers(-(-extent // 3), extent + 1)) if rng.random() < 0.5 else extent
-        tile[dim] = min(extent, -(-cut // quantum) * quantum)
+        cuts.append(int(rng.integers(-(-extent // 3), extent + 1)) if rng.random() < 0.5 else extent)
+    return fit_mapping(datapath, arch, cuts, order)
+
+
+def fit_mapping(datapath: Datapath, arch: Arch, cuts: Sequence[int], order: str) -> Mapping:
+    """Return the mapping of tiles of ``cuts``, one for each of ``TILE_DIMS``, rounded up to what the datapath allows.
+
+    Raises
+    ------
+    SpecError
+        More than `MOST_TILES`; a store larger than what is staged.
+    """
+    layer = datapath.layer
+    tile = {
+        dim: min(getattr(layer, dim), -(-cut // quantum) * quantum)
+        for dim, cut, quantum in zip(TILE_DIMS, cuts, datapath.quantum(), strict=True)
+    }
     if tile["G"] > 1:
         tile |= {"K": layer.K, "C": layer.C}
     mapping = Mapping(tile=tuple(tile[dim] for dim in TILE_DIMS), order=order)  # type: ignore[arg-type]
