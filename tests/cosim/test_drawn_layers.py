@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 
 from tests.rtl.tools import require
@@ -29,9 +29,15 @@ from tests.cosim.accelerators import make_arch, tell
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 16
+EXAMPLES = 60
 MOST_PADDING = 4
 CONTENTS = ("random", "zeros", "extremes")
+CORNER = Layer(
+    name="layer", op="conv", inputs=("x",), G=2, K=5, C=3, H=9, W=11, R=3, S=2, P=4, Q=5, stride=(1, 2), dilation=(3, 1),
+    padding=(1, 0, 0, 0),
+)  # fmt: skip
+RAGGED = (1, 1, 4, 2, 3, 2)
+"""Stride and dilation by axis, in tiles that divide no dimension."""
 
 
 @st.composite
@@ -81,6 +87,8 @@ def test_drawn_layers_equal_the_simulator(name):
 
     @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(cases())
+    @example((CORNER, RAGGED, "MKC", ("extremes", "extremes"), 1))
+    @example((CORNER, RAGGED, "CKM", ("zeros", "random"), 2))
     def check(case):
         layer, cuts, order, (content, weight_content), seed = case
         try:
