@@ -19,6 +19,11 @@ YOSYS_NO_COLLISION = f"setparam -set RD_COLLISION_X_MASK 1'1 t:$mem_v2 a:{NO_COL
 """Yosys command that leaves the logic out which would give the old data then; to be run after ``memory_collect``."""
 
 
+def assert_apart(m: Module, write: memory.WritePort, read: memory.ReadPort, text: str) -> None:
+    """Assert in simulation and formal proofs that two ports of a memory do not meet: what `NO_COLLISION` says of it."""
+    m.d.sync += Assert(~(write.en & read.en & (write.addr == read.addr)), text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scratchpad:
     """Two banks.

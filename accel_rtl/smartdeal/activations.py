@@ -8,7 +8,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel_rtl.blocks.scratchpad import NO_COLLISION
+from accel_rtl.blocks.scratchpad import NO_COLLISION, assert_apart
 from accel_rtl.machine import VECTOR_PORTS
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class InputCopies(wiring.Component):
                     write.data.eq(self.write_data), write.en.eq(self.write_valid & (self.write_offset[:which] == k)),
                     read.addr.eq(Cat(place, bank)), read.en.eq(enable),
                 ]  # fmt: skip
+                if spec.checked:
+                    assert_apart(m, write, read, "a beat of activations is read and written in the same cycle")
                 beats.append(read.data)
             if wanted is not None:
                 m.d.comb += self.data[copy].eq(Cat(*beats))

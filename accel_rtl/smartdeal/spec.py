@@ -52,12 +52,15 @@ class SmartDealEngine:
         Sizes of buffers and ports; ``columns`` are the slices.
     lines, macs, line_rows : int
         As of `hwsim.archs.smartdeal.spec.SmartDeal`.
+    checked : bool
+        Assert in simulation that no beat of a stream or of the activations is read and written in one cycle.
     """
 
     machine: Machine
     lines: int
     macs: int
     line_rows: int
+    checked: bool = False
 
     def __post_init__(self) -> None:
         for name, high in (("lines", 64), ("macs", 64), ("line_rows", 256)):

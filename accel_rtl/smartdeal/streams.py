@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel_rtl.blocks.scratchpad import NO_COLLISION
+from accel_rtl.blocks.scratchpad import NO_COLLISION, assert_apart
 from accel_rtl.smartdeal.spec import HEADER_BITS
 
 if TYPE_CHECKING:
@@ -77,4 +77,6 @@ class SliceStreams(wiring.Component):
                 write.en.eq(self.write_valid & ~of_header & (owner == k)),
                 read.addr.eq(Cat(self.place[k], self.bank)), read.en.eq(self.enable[k]), self.beat[k].eq(read.data),
             ]  # fmt: skip
+            if spec.checked:
+                assert_apart(m, write, read, "a beat of a stream is read and written in the same cycle")
         return m
