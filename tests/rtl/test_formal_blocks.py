@@ -15,6 +15,7 @@ from amaranth.lib import fifo
 from amaranth.lib.wiring import Component, In
 
 from accel_rtl.blocks.dispatch import Dispatch, DispatchComponent
+from accel_rtl.blocks.ram_fifo import RamFifo
 from accel_rtl.blocks.semaphores import Semaphores, SemaphoresComponent
 from accel_rtl.blocks.skid import SkidBuffer, SkidBufferComponent
 from accel_rtl.blocks.unit_control import UnitControl, UnitControlComponent
@@ -81,6 +82,31 @@ def watch_fifo(cls=fifo.SyncFIFOBuffered, depth=4):
     queue = cls(width=2, depth=depth)
     ports = ((queue.w_en, queue.w_data, queue.w_rdy), (queue.r_rdy, queue.r_data, queue.r_en))
     return QueueProperty(queue, *ports, latency=2, room=depth - 1, most=depth)
+
+
+class ApartProperty(Component):
+    """A FIFO never reads and writes one place of its memory in a cycle, whoever drives it: `RamFifo` marks the memory so."""
+
+    write: In(1)
+    read: In(1)
+
+    def __init__(self, cls=RamFifo, depth=4):
+        class Watched(cls):
+            def elaborate(self, platform):
+                m = super().elaborate(platform)
+                storage = m.submodules.storage
+                (write,), (read,) = storage.write_ports, storage.read_ports
+                m.d.comb += Assert(~(write.en & read.en & (write.addr == read.addr)))
+                return m
+
+        self.queue = Watched(width=1, depth=depth)
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.queue = self.queue
+        m.d.comb += [self.queue.w_en.eq(self.write), self.queue.r_en.eq(self.read)]
+        return m
 
 
 class DispatchProperty(Component):
@@ -265,6 +291,14 @@ def break_fifo():
     return watch_fifo(break_class(fifo.SyncFIFOBuffered, "inner_level != inner_depth", "1"))
 
 
+def overwrite_place():
+    return ApartProperty(break_class(fifo.SyncFIFOBuffered, "inner_level != inner_depth", "1"))
+
+
+def read_ahead():
+    return ApartProperty(break_class(fifo.SyncFIFOBuffered, "inner_level != 0", "(inner_level != 0) | self.w_en"))
+
+
 def break_semaphores():
     # a token given and one taken in one cycle: the former is lost
     return SemaphoreProperty(break_class(SemaphoresComponent, "take & ~give & some", "take & some"), W_FREE)
@@ -297,6 +331,9 @@ def never_release():
 PROOFS = {
     "skid buffer": (watch_skid, 25),
     "queue of 4": (watch_fifo, 12),
+    "places of a queue of 3": (lambda: ApartProperty(depth=3), 20),
+    "places of a queue of 4": (ApartProperty, 20),
+    "places of a queue of 6": (lambda: ApartProperty(depth=6), 16),
     "dispatch": (DispatchProperty, 8),
     "semaphore W_FREE": (lambda: SemaphoreProperty(SemaphoresComponent, W_FREE), 20),
     "semaphore O_READY": (lambda: SemaphoreProperty(SemaphoresComponent, O_READY), 20),
@@ -307,6 +344,8 @@ PROOFS = {
 BUGS = {
     "skid buffer forgets that it is full": (break_skid, 25),
     "queue is written when full": (break_fifo, 12),
+    "queue is read and written in one place when full": (overwrite_place, 12),
+    "queue is read and written in one place when empty": (read_ahead, 12),
     "dispatch writes to a full queue": (overrun_queue, 8),
     "dispatch completes before its queues are empty": (complete_too_early, 8),
     "dispatch waits for a whole program that its queues cannot hold": (never_release, 8),
