@@ -41,6 +41,8 @@ bench: $(VENV)/.have-test  ## all benchmarks, in full; BENCH_FLAGS=--quick for t
 	$(BIN)/python -m benchmarks.bench_speed $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.bench_start $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.bench_growth $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.bench_search $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.bench_architectures $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.bench_decompose
 
 readme: $(VENV)/.have-run  ## write the samples of README.md anew
