@@ -158,7 +158,12 @@ def describe_accelerator_map() -> RegisterMap:
     status = (
         RegisterField(name="busy", width_bits=1, meaning="a program runs"),
         RegisterField(name="done", first_bit=1, width_bits=1, meaning="the last program is through"),
-        RegisterField(name="error", first_bit=2, width_bits=1, meaning="tokens or words of the program are wrong"),
+        RegisterField(
+            name="error",
+            first_bit=2,
+            width_bits=1,
+            meaning="tokens or words of the program are wrong, or the memory answered with an error",
+        ),
     )
     registers += [
         Register(name="control", offset=0x08, fields=(start,)),
