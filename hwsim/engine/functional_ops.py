@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hwsim.core.errors import HwsimError
 from hwsim.core.layer import Layer
+from hwsim.engine.blas import use_one_thread
 
 Array = npt.NDArray[Any]
 """An array of reals or of stored integers."""
@@ -81,6 +82,7 @@ def _cut_spans(rows: Array, largest: int, longest: int) -> list[tuple[int, int]]
     return spans if _measure_rows(rows, spans) * largest <= FLOAT32_EXACT else None
 
 
+@use_one_thread()
 def _convolve(x: Array, weight: Array, layer: Layer, spans: list[tuple[int, int]], dtype: npt.DTypeLike) -> Array:
     """Convolve floats, chunk by chunk; spans of the reduction add up in float64 when there are several."""
     batch = x.shape[0]

@@ -122,25 +122,25 @@ class ScnnDatapath(Datapath):
         arch, layer, shell, memory = self.arch, self.layer, self.arch.shell, self.arch.memory
         whole = 1 if self.gemm or rows.block == 1 else cols.count
         wide = cols.axis.outputs if whole > 1 else cols.block
-        reads = [high - low for low, high in map(rows.list_inputs, range(rows.count))]
+        most_rows, all_rows = rows.count_inputs()
         taken = min(cols.axis.inputs, (wide - 1) * cols.axis.stride + cols.axis.dilation * (cols.axis.window - 1) + 1)
         align = memory.alignment_bits
         line = -(-wide * self.workload.out_bits // align) * align
         row = (-(-taken * self.workload.operand_bits[0] // align) + 1) * align
         filter_bits = whole * rows.own * cols.own * arch.elements * shell.psum_bits
         held = min(shell.bank_bits("obuf") // filter_bits, shell.bank_bits("sbuf") // (rows.block * line))
-        if held < self.group or self.turn * max(reads) * row > shell.bank_bits("ibuf"):
+        if held < self.group or self.turn * most_rows * row > shell.bank_bits("ibuf"):
             return 0.0
         images = 1 if self.gemm else layer.N
         units = images * rows.count * cols.count
         vectors = max(1.0, rows.part * cols.part * self.share / arch.activations) * self.weight_vectors
         engine = units * max(vectors, self._count_leaving(rows, cols) * layer.G * self.groups)
         stored, sweeps = self._stored_bits, images * rows.count
-        inputs = images * layer.G * layer.C * sum(reads) * row
+        inputs = images * layer.G * layer.C * all_rows * row
         passes = -(-layer.K // (held // self.group * self.group))
         again = stored if stored <= shell.bank_bits("wbuf") else stored * sweeps
         moved = inputs * passes + (stored if stored <= passes * shell.bank_bits("wbuf") else again)
-        if layer.C * max(reads) * row <= shell.bank_bits("ibuf"):
+        if layer.C * most_rows * row <= shell.bank_bits("ibuf"):
             moved = min(moved, inputs + again)
         return max(engine, moved / memory.bits_per_cycle)
 

@@ -200,6 +200,8 @@ def run_elements(
                         for a in range(at, end):
                             for level in range(deepest):
                                 m = masks[vector, kind[a], level]
+                                if m == 0:
+                                    break  # nor are there banks with more products
                                 c = (m << rotation[a] | m >> (banks - rotation[a])) & full
                                 q0, c = q0 ^ c, q0 & c
                                 q1, c = q1 ^ c, q1 & c

@@ -79,6 +79,10 @@ class Cut:
         """Return the first and one past the last input that a block sees, clipped to the tensor."""
         return find_inputs(self.axis, *self.list_outputs(index))
 
+    def count_inputs(self) -> tuple[int, int]:
+        """Return the inputs that the block with the most sees, and the sum over all blocks."""
+        return _count_inputs(self.axis, self.block)
+
     def classify(self, index: int) -> tuple[Int64, Int64]:
         """Return the class of every input, int64 [inputs], and the places of the window that meet an output, int64 [classes].
 
@@ -98,6 +102,13 @@ def find_inputs(axis: Axis, first: int, last: int) -> tuple[int, int]:
     high = (last - 1) * axis.stride - axis.padding + axis.dilation * (axis.window - 1) + 1
     low = min(max(low, 0), axis.inputs)
     return low, min(max(high, low), axis.inputs)
+
+
+@lru_cache(maxsize=4096)
+def _count_inputs(axis: Axis, block: int) -> tuple[int, int]:
+    spans = (find_inputs(axis, first, min(first + block, axis.outputs)) for first in range(0, axis.outputs, block))
+    seen = [high - low for low, high in spans]
+    return max(seen), sum(seen)
 
 
 @lru_cache(maxsize=4096)
