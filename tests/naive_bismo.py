@@ -6,6 +6,7 @@ asked to hold more words than it has is an AssertionError, so a schedule that ru
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,9 @@ def order_words(vectors: np.ndarray, tile: int, bits: int, word: int, depth: int
 
 
 def run_pass(left: np.ndarray, right: np.ndarray, a: int, w: int, machine: Machine, signed: bool, pixels_outer: bool):
-    """Return the product of ``left`` [pixels, depth] and ``right`` [filters, depth], and the cycles until its last step."""
+    """Return the product of ``left`` [pixels, depth] and ``right`` [filters, depth], and the cycles until its last step; what the
+    units at work did: sums shifted and added, words of rows and of columns read for these.
+    """
     feeds = [order_words(left, machine.rows, a, machine.word, machine.depth),
              order_words(right, machine.cols, w, machine.word, machine.depth)]  # fmt: skip
     sums = np.zeros((len(left), len(right)), np.int64)
@@ -63,6 +66,7 @@ def run_pass(left: np.ndarray, right: np.ndarray, a: int, w: int, machine: Machi
     ]
     memory: list[dict] = [{}, {}]
     cycle = done = 0
+    worked: Counter = Counter()
     while done < len(steps):
         for feed, held in zip(feeds, memory, strict=True):
             if cycle < len(feed):
@@ -70,14 +74,17 @@ def run_pass(left: np.ndarray, right: np.ndarray, a: int, w: int, machine: Machi
         i, j, s, x, y = steps[done]
         ones, others = memory[0].get((i, s, x), {}), memory[1].get((j, s, y), {})
         if len(ones) == sizes[0][i, s, x] and len(others) == sizes[1][j, s, y]:
+            worked["rows"] += len(ones)
+            worked["columns"] += len(others)
             for r, first in ones.items():
                 for c, second in others.items():
                     count = sum(p & q for p, q in zip(first, second, strict=True))
                     weight = weigh(x, a, False) * weigh(y, w, signed)
                     sums[i * machine.rows + r, j * machine.cols + c] += weight * count
+                    worked["sums"] += 1
             done += 1
         cycle += 1
-    return sums, cycle
+    return sums, cycle, worked
 
 
 def split(count: int, most: int) -> list[int]:
@@ -86,8 +93,10 @@ def split(count: int, most: int) -> list[int]:
     return [count // parts + (i < count % parts) for i in range(parts)]
 
 
-def multiply(left: np.ndarray, right: np.ndarray, a: int, w: int, machine: Machine, signed: bool = True):
-    """Return a product of any size, pass by pass, its cycles, and the results that were written to ``obuf``."""
+def multiply(left: np.ndarray, right: np.ndarray, a: int, w: int, machine: Machine, signed: bool = True, worked=None):
+    """Return a product of any size, pass by pass, its cycles, and the results that were written to ``obuf``; add to the counter
+    ``worked`` what the units did.
+    """
     sums = np.zeros((len(left), len(right)), np.int64)
     cycles = written = at = 0
     slices = -(-left.shape[1] // machine.word)
@@ -107,6 +116,9 @@ def multiply(left: np.ndarray, right: np.ndarray, a: int, w: int, machine: Machi
                     for outer in (True, False)
                 ]
                 assert np.array_equal(runs[0][0], runs[1][0])
+                assert runs[0][2] == runs[1][2]
+                if worked is not None:
+                    worked.update(runs[0][2])
                 sums[some, others] += runs[0][0]
                 written += runs[0][0].size
                 cycles += min(run[1] for run in runs)

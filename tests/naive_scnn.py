@@ -12,11 +12,14 @@ from tests.naive_windows import Window
 
 @dataclass
 class Outcome:
-    """Cycles; results by (n, filter of all groups, p, q); pairs multiplied, those added; words read; accumulators handed on."""
+    """Cycles; results by (n, filter of all groups, p, q); pairs multiplied, coordinates found, pairs added; words read;
+    accumulators handed on.
+    """
 
     cycles: int = 0
     sums: Counter = field(default_factory=Counter)
     pairs: int = 0
+    coordinates: int = 0
     kept: int = 0
     activations: int = 0
     entries_read: int = 0
@@ -161,6 +164,7 @@ class Element:
                 for (y, x, a), (r, s, k, w) in product(vector, entries[first : first + machine.weights]):
                     found.pairs += 1
                     spot = self.find_output(y, x, r, s)
+                    found.coordinates += 1
                     if spot and w:
                         found.kept += 1
                         products.append((self.find_address(k, *spot), a * w))
