@@ -36,12 +36,15 @@ class Machine:
         self.obuf = np.zeros((layer.N, layer.G, layer.K, layer.P, layer.Q), np.int64)
         self.written = np.zeros_like(self.obuf)
         self.last_write = 0
-        self.i_reads = self.w_reads = self.o_writes = self.hops = 0
+        self.i_reads = self.w_reads = self.o_reads = self.o_writes = self.hops = 0
+        self.w_writes = self.i_writes = 0  # words that reach an element's registers, one for each element
+        self.products = self.w_uses = self.i_uses = self.sum_uses = 0  # accesses of registers by products
 
     def tick(self) -> None:
         """One cycle: at most one word of sums leaves."""
         if self.queue and self.queue[0][0] <= self.cycle:
             for index, value in self.queue.pop(0)[1]:
+                self.o_reads += int(self.written[index] > 0)  # the first one has nothing to add to
                 self.obuf[index] += value
                 self.written[index] += 1
                 self.o_writes += 1
@@ -96,6 +99,7 @@ class Machine:
         sizes = (height, e, p, q, r, filter_sets, group_sets, job_sets)
         for groups, some, chans, fold in product(group_batches, filter_batches, channels, folds):
             cells = self.load(groups, some, chans, fold, sizes)
+            self.w_writes += sum(len(held) for held in cells.values()) * e * job_sets
             for job in job_batches:
                 self.convolve(cells, groups, some, chans, fold, job, sizes)
         busy = self.cycle
@@ -153,6 +157,7 @@ class Machine:
                 if not shared_rows:
                     rows = [(j, i) for j, i in product(strip, range(len(fold)))]
                 self.i_reads += len(rows) * len(chans) * len(taps)
+                self.i_writes += sum(len(chans) * len(taps) for _ in product(some, strip, fold))
             return -(-delivered * len(taps) // arch.i_port_words)
 
         self.wait(deliver(0, True))
@@ -185,6 +190,10 @@ class Machine:
                     for (k, c, s), weight in held.items():
                         col = column * lay.stride[1] + s * lay.dilation[1]
                         sums[k] += weight * self.value(n, g, chans[level * q + c], row, col)
+                        self.products += 1
+                        self.w_uses += 1
+                        self.i_uses += 1
+                        self.sum_uses += 2  # read and written
                     for k, value in sums.items():  # up the column
                         totals[k] += value
                 self.hops += len(block) * (height * r - 1)

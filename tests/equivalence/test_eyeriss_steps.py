@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwsim.archs.eyeriss.choose import (
+    bound_arrangements,
+    choose_arrangement,
+    estimate_tiles,
+    list_cuts,
+    list_tiles,
+)
 from hwsim.archs.eyeriss.schedule import Arrangement, count_tile, describe_filter, list_arrangements
 from hwsim.archs.eyeriss.spec import PRESETS
-from hwsim.core.mapping import TILE_DIMS, list_boxes
+from hwsim.core.mapping import CYCLES_TIE, TILE_DIMS, Mapping, list_boxes
 from hwsim.core.policy import LayerFormat
+from hwsim.nets.load import load_network
+from hwsim.pipeline.layer import run_layer
+from mappers.search import find_mapping
 from tests.execute_cases import cases, execute_case
 from tests.naive_cases import conv, mappings, windowed_layers, workload_of
 from tests.naive_eyeriss import Machine
@@ -71,6 +82,32 @@ def check(layer, arch, seed, choice):
     assert machine.o_writes == int(counts.o_writes)
     assert machine.hops == int(counts.hops)
     assert busy * arch.rows * arch.cols >= layer.macs
+    check_actions(layer, arch, how, machine)
+
+
+def check_actions(layer, arch, how, machine):
+    """Every action of the engine is one that the machine did: as many, of as many bits."""
+    datapath = arch.bind(workload_of(layer, w_bits := 5, a_bits := 7))
+    datapath.how = how
+    mapping = Mapping(tile=tuple(getattr(layer, dim) for dim in TILE_DIMS), order="MKC")
+    psum, one = arch.shell.psum_bits, machine
+    wanted = [
+        ("mac", "mac", (w_bits, a_bits, psum), one.products),
+        ("array", "add", (psum,), one.hops),
+        ("weights", "rf", (w_bits,), one.w_uses + one.w_writes),
+        ("inputs", "rf", (a_bits,), one.i_uses + one.i_writes),
+        ("sums", "rf", (psum,), one.sum_uses),
+        ("network", "noc", (w_bits,), one.w_writes),
+        ("network", "noc", (a_bits,), one.i_writes),
+        ("network", "noc", (psum,), one.hops + one.o_reads + one.o_writes),
+        ("wbuf", "read", (), one.w_reads * w_bits),
+        ("ibuf", "read", (), one.i_reads * a_bits),
+        ("obuf", "write", (), one.o_writes * psum),
+        ("obuf", "read", (), one.o_reads * psum),
+    ]
+    found = [(x.component, x.verb, tuple(x.bits or ()), x.count) for x in datapath.count_actions(mapping)]
+    assert sorted(found) == sorted(wanted)
+    assert one.products == layer.macs
 
 
 @settings(max_examples=120, deadline=None, derandomize=True)
@@ -153,3 +190,41 @@ def test_arrangements_keep_registers_and_array(preset):
         assert how.p * how.q * layer.S <= arch.filter_words
         assert how.q * layer.S <= arch.ifmap_words
         assert how.p <= arch.psum_words
+
+
+LARGER = (
+    ("resnet8", "conv2d_1", "obuf_bits"),
+    ("mobilenet_v2", "features.8.conv.1.0", "obuf_bits"),
+    ("mobilenet_v2", "features.14.conv.0.0", "wbuf_bits"),
+    ("resnet8", "conv2d_5", "ibuf_bits"),
+)
+
+
+@pytest.mark.parametrize(("network", "name", "field"), LARGER, ids=str)
+def test_a_larger_buffer_is_never_slower(network, name, field):
+    """The arrangements that a smaller buffer may take stay among those compared."""
+    layer = next(one for one in load_network(network).network.layers if one.name == name)
+    base = PRESETS["paper"]
+    cycles = []
+    for times in (1, 2, 4):
+        shell = replace(base.shell, **{field: times * getattr(base.shell, field)})
+        arch = replace(base, preset="paper+", shell=shell)
+        datapath = arch.bind(workload_of(layer))
+        cycles.append(run_layer(datapath, arch, find_mapping(datapath, arch))[0].cycles)
+    assert all(later <= before * (1 + CYCLES_TIE) for before, later in pairwise(cycles)), cycles
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_arrangement_is_left_out_that_would_be_better(layer, preset):
+    """The search that stops early finds what a comparison of all arrangements and all tiles finds."""
+    arch = PRESETS[preset]
+    window = describe_filter(layer, arch)
+    found, t = list_arrangements(layer, window, arch)
+    every, cuts = np.arange(len(t)), np.array(list_cuts(layer))
+    how, which, tile = list_tiles(layer, arch, found, t, every, cuts)
+    cycles, _ = estimate_tiles(layer, window, arch, how, tile)
+    assert (cycles >= bound_arrangements(layer, window, arch, found, t)[which]).all()
+    chosen = choose_arrangement(layer, arch)
+    same = np.logical_and.reduce([axis == one for axis, one in zip(how, chosen, strict=True)])
+    assert int(cycles[same].min()) == int(cycles.min())

@@ -97,7 +97,7 @@ def make_layer(operation: Operation) -> Layer:
 
 def test_layers_of_shiftaddnas_beside_the_equations():
     """By kind of layer, what differs: windows of 3 x 3 and 1 x 1 products of pixels take fewer steps where all 168 elements work
-    (the equations may not use the last one, and their factors divide extents: 128 or 84 elements); products of one vector
+    (the equations may not use the last one, and their factors divide extents: 128, 84 or 49 elements); products of one vector
     wait for their weights, which the equations deliver in no time; the first layer's wide rows fill the memory of sums.
     """
     arch = find_arch("eyeriss:predictor")
@@ -116,7 +116,7 @@ def test_layers_of_shiftaddnas_beside_the_equations():
         elif operation.N == 1 and operation.E == 1:
             kind, fits = "vector", ratio > 10 and fill > 0.35
         else:
-            kind, fits = "point", 0.5 < ratio < 1.25 and fill < 0.25
+            kind, fits = "point", 0.45 < ratio < 1.25 and fill < 0.25
         seen[kind] += 1
         assert fits, (operation, ratio, fill)
     assert min(seen.values()) > 0

@@ -35,7 +35,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwsim.archs.eyeriss.schedule import Arrangement, Counts, choose_arrangement, count_tile, describe_filter
+from hwsim.archs.eyeriss.choose import choose_arrangement
+from hwsim.archs.eyeriss.schedule import Arrangement, Counts, count_tile, describe_filter
 from hwsim.core.actions import Action
 from hwsim.core.datapath import DEPTH, Datapath, ExecTimes, Totals, Workload
 from hwsim.core.mapping import TILE_DIMS, Boxes, G, Int64, K, Mapping, N, P, Q

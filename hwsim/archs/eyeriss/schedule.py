@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from hwsim.archs.eyeriss.spec import WORD_BITS
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import TILE_DIMS, C, G, Int64, K, N, P, Q
+from hwsim.core.mapping import C, G, Int64, K, N, P, Q
 
 if TYPE_CHECKING:
     from hwsim.archs.eyeriss.spec import Eyeriss
@@ -186,52 +184,3 @@ def _thin(sizes: list[int]) -> list[int]:
     ratio = (sizes[-1] / sizes[0]) ** (1 / (MOST_SIZES - 1))
     wanted = (sizes[0] * ratio**step for step in range(MOST_SIZES))
     return sorted({min(sizes, key=lambda size: abs(size - want)) for want in wanted})
-
-
-def choose_arrangement(layer: Layer, arch: Eyeriss) -> Arrangement:
-    """Return the arrangement of fewest cycles over tiles that fit; of equals the one that moves least in ``ibuf`` and ``obuf``.
-
-    Tried with each arrangement: tiles of t blocks of filters, as many rows as fit a bank of ``obuf`` and of ``ibuf``, as many
-    channels as fit ``ibuf`` and ``wbuf``, at 16 bits an element: the choice depends on layer and accelerator, not on bits.
-    Tiles are the mapper's to choose; this says which are worth it. Where nothing fits, whole layers are compared.
-    """
-    window = describe_filter(layer, arch)
-    found, t = list_arrangements(layer, window, arch)
-    tile, fits = _choose_tiles(layer, window, arch, found, t)
-    dims = [np.full(len(t), getattr(layer, dim), np.int64) for dim in TILE_DIMS]
-    if fits.any():
-        found, dims = Arrangement(*(axis[fits] for axis in found)), [axis[fits] for axis in dims]
-        tile = [axis[fits] for axis in tile]
-    else:
-        tile = dims
-    counts = count_tile(tuple(tile), window, arch, found)
-    tiles = np.prod([-(-extent // size) for extent, size in zip(dims, tile, strict=True)], axis=0)
-    moved = tiles * (counts.i_reads * WORD_BITS + 2 * counts.o_writes * arch.shell.psum_bits)
-    best = np.lexsort((moved, tiles * counts.cycles))[0]
-    return Arrangement(*(int(axis[best]) for axis in found))
-
-
-def _choose_tiles(
-    layer: Layer, window: Filter, arch: Eyeriss, how: Arrangement, t: Int64
-) -> tuple[list[Int64], npt.NDArray[np.bool_]]:
-    """Return tiles along N G K C P Q that fit a bank each, int64 [arrangements] each, and where there is one."""
-    shell, ones = arch.shell, np.ones(len(t), np.int64)
-    w_words, i_words = (shell.bank_bits(name) // WORD_BITS for name in ("wbuf", "ibuf"))
-    sums = shell.bank_bits("obuf") // shell.psum_bits
-    k = np.minimum(t * how.p, layer.K)
-    least = np.minimum(how.q * how.r, layer.C)
-    across = -(-k // arch.o_port_words) * arch.o_port_words * layer.Q
-    height = i_words // (least * layer.W)
-    rows = np.minimum(sums // across, (height - layer.dilation[0] * (layer.R - 1) - 1) // layer.stride[0] + 1)
-    p_rows = np.minimum(rows // how.e * how.e, layer.P)
-    reach = (np.maximum(p_rows, 1) - 1) * layer.stride[0] + layer.dilation[0] * (layer.R - 1) + 1
-    most = np.minimum(w_words // (k * layer.R * layer.S), i_words // (np.minimum(reach, layer.H) * layer.W))
-    c = np.minimum(most // least * least, layer.C)
-    fits = (p_rows >= np.minimum(how.e, layer.P)) & (c > 0)
-    # groups and images besides, where whole ones fit
-    spare = np.minimum(sums // (across * np.maximum(p_rows, 1)), w_words // np.maximum(k * c * layer.R * layer.S, 1))
-    spare = np.minimum(spare, i_words // np.maximum(np.minimum(reach, layer.H) * layer.W * c, 1))
-    whole = (k == layer.K) & (c == layer.C)
-    g = np.where(whole, np.clip(spare, 1, layer.G), 1)
-    n = np.where((p_rows == layer.P) & (g == 1), np.clip(spare, 1, layer.N), 1)
-    return [n, g, k, np.maximum(c, 1), np.maximum(p_rows, 1), ones * layer.Q], fits
