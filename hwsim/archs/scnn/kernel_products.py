@@ -163,6 +163,7 @@ def run_elements(
     """
     each, banks, stop = shape[1], shape[11], shape[12]
     full = (1 << banks) - 1
+    flat, row, levels = masks.reshape(-1), masks.shape[1] * masks.shape[2], masks.shape[2]
     busy = 0
     for pe in range(bounds.shape[0] - 1):
         first, last = bounds[pe], bounds[pe + 1]
@@ -177,8 +178,10 @@ def run_elements(
                 if deepest <= 1 and (q0 | q1 | q2 | q3 | q4) == 0:
                     hit, twice = 0, 0
                     for a in range(at, end):
-                        m = masks[vector, kind[a], 0]
-                        m = (m << rotation[a] | m >> (banks - rotation[a])) & full
+                        i = np.uint64(a)  # no test for a negative index
+                        r = rotation[i]
+                        m = flat[np.uint64(vector * row + kind[i] * levels)]
+                        m = (m << r | m >> (banks - r)) & full
                         twice |= hit & m
                         hit |= m
                     if twice == 0:
@@ -198,11 +201,13 @@ def run_elements(
                     if long == 0:
                         issued = True
                         for a in range(at, end):
+                            i = np.uint64(a)
+                            r, low = rotation[i], vector * row + kind[i] * levels
                             for level in range(deepest):
-                                m = masks[vector, kind[a], level]
+                                m = flat[np.uint64(low + level)]
                                 if m == 0:
                                     break  # nor are there banks with more products
-                                c = (m << rotation[a] | m >> (banks - rotation[a])) & full
+                                c = (m << r | m >> (banks - r)) & full
                                 q0, c = q0 ^ c, q0 & c
                                 q1, c = q1 ^ c, q1 & c
                                 q2, c = q2 ^ c, q2 & c
