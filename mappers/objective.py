@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from hwsim.core.check import require_choice
 
-OBJECTIVES = ("cycles", "energy", "edp")
+OBJECTIVES = ("cycles", "least-cycles", "energy", "edp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """Cycles, energy or their product. By cycles the energy decides among mappings that are as fast (`CYCLES_TIE`).
+    """Cycles, energy or their product. Of mappings as fast as the fastest, within `hwsim.core.mapping.TIES`, energy decides.
 
     Energy of a mapping = ``fixed_pj`` (what every mapping of the layer costs) + traffic times the unit energies +
     ``static_pj_per_cycle`` times cycles. It grows with cycles and with every kind of traffic, so lower bounds of those give a

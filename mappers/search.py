@@ -5,10 +5,10 @@ Every candidate of the space gets a lower bound of its cost (compulsory traffic,
 when the next bound reaches the best cost found: no candidate left can be better. Among equal bounds the one that moves least
 comes first.
 
-By cycles, mappings that exceed the least cycles by no more than `hwsim.core.mapping.CYCLES_TIE` count as equally fast, and of
-those the one of least energy is taken, the energy being the report's. To find it, candidates whose bounds of cycles and energy
-allow it are timed in the order of their energy bounds until none is left, at most `MOST_TIED` with flat memory and none beyond
-those timed already with a DRAM model. The proof is of the cycles.
+By cycles, mappings that exceed the least cycles by no more than `hwsim.core.mapping.CYCLES_TIE` count as equally fast (by least
+cycles: those that do not exceed them), and of those the one of least energy is taken, the energy being the report's. To find it,
+candidates whose bounds of cycles and energy allow it are timed in the order of their energy bounds until none is left, at most
+`MOST_TIED` with flat memory and none beyond those timed already with a DRAM model. The proof is of the cycles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
 from hwsim.core.errors import Infeasible
-from hwsim.core.mapping import CYCLES_TIE, ORDERS, TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.mapping import ORDERS, TIES, TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.program import LOAD_I as LOAD_INPUT
 from hwsim.core.program import (
     LOAD_P,
@@ -153,7 +153,7 @@ def sum_energy(objective: Objective, cycles: Int64, traffic: Int64, buffers: Int
 
 def score(objective: Objective, cycles: Int64, energy: Float64) -> Float64:
     """Return what is minimized, float64 of the shape of ``cycles``."""
-    if objective.name == "cycles":
+    if objective.name in TIES:
         return cycles.astype(np.float64)
     return np.asarray(energy * cycles) if objective.name == "edp" else energy
 
@@ -231,8 +231,8 @@ def find_mapping(
             break
         least = min(least, time(index))
     best = min(timed, key=lambda index: timed[index][0])
-    if goal.name == "cycles":
-        best = _settle_tie(space, timed, time, least * (1 + CYCLES_TIE), MOST_TIED if most_timed is None else 0)
+    if goal.name in TIES:
+        best = _settle_tie(space, timed, time, least * (1 + TIES[goal.name]), MOST_TIED if most_timed is None else 0)
     return replace(
         _pick(space, best), objective=goal.name, value=timed[best][0], lower_bound=min(least, left), evaluated=len(timed),
         candidates=space.size,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from mappers.objective import OBJECTIVES
+
 if TYPE_CHECKING:
     from hwsim.commands._progress import Progress
     from hwsim.core.arch import Arch
@@ -68,9 +70,9 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
     costs = parser.add_argument_group("mapping and energy")
     costs.add_argument(
         "--objective",
-        choices=("cycles", "energy", "edp"),
+        choices=OBJECTIVES,
         default="cycles",
-        help="what the mapper minimizes (default: cycles)",
+        help="what the mapper minimizes; cycles: the least energy within 0.5 %% of the least cycles (default: cycles)",
     )
     costs.add_argument("--energy-table", metavar="NAME", help="energy table (default: the preset's)")
     costs.add_argument(

@@ -18,6 +18,8 @@ TILE_DIMS = "NGKCPQ"
 N, G, K, C, P, Q = range(6)
 CYCLES_TIE = 0.005
 """By cycles, mappings whose cycles exceed the least by no more than this share count as equally fast."""
+TIES = {"cycles": CYCLES_TIE, "least-cycles": 0.0}
+"""Of objectives that count cycles alone: the share by which a mapping of less energy may be slower than the fastest."""
 ORDERS = tuple("".join(order) for order in permutations("MKC"))
 """Loop orders, outer to inner; ``M`` is the pixel block N, P, Q in that order. Groups are the outermost loop."""
 
@@ -33,7 +35,7 @@ class Mapping:
     order : str
         One of ``ORDERS``.
     objective : str
-        What was minimized: ``cycles``, ``energy`` or ``edp``.
+        What was minimized: ``cycles``, ``least-cycles``, ``energy`` or ``edp``.
     value, lower_bound : float
         The objective's value, and the bound below which no mapping of the space lies. By cycles the value may exceed it by
         ``CYCLES_TIE``: of mappings as fast, one of least energy is taken.
@@ -57,8 +59,13 @@ class Mapping:
     @property
     def proven(self) -> bool:
         """Whether no mapping of the search space is better, by cycles: better by more than ``CYCLES_TIE``."""
-        tie = CYCLES_TIE if self.objective == "cycles" else 0.0
-        return self.value <= self.lower_bound * (1 + tie)
+        return self.value <= self.lower_bound * (1 + TIES.get(self.objective, 0.0))
+
+    @property
+    def tie(self) -> str:
+        """What follows *proven best* in reports: the share that less energy may have cost, if any."""
+        tie = TIES.get(self.objective, 0.0)
+        return f" within {100 * tie:g} %" if tie else ""
 
     def tile_counts(self, layer: Layer) -> tuple[int, ...]:
         """Number of tiles along each of ``TILE_DIMS``."""

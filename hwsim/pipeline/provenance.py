@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hwsim.core.arch import Arch
 from hwsim.core.jsonio import to_json
-from hwsim.core.mapping import CYCLES_TIE
+from hwsim.core.mapping import TIES
 from hwsim.core.network import Network
 from hwsim.core.policy import Policy
 from hwsim.core.report import Provenance
@@ -45,7 +45,8 @@ def write_provenance(
     mapped = [row.mapping for row in rows if row.mapping]
     proven = sum(mapping.proven for mapping in mapped)
     searched = sum(mapping.candidates for mapping in mapped)
-    goal = f"cycles, by energy within {100 * CYCLES_TIE:g} %" if objective == "cycles" else objective
+    tie = TIES.get(objective, 0.0)
+    goal = f"{objective}, by energy within {100 * tie:g} %" if tie else objective
     mapper = f"branch and bound by {goal}: {proven} of {len(mapped)} layers proven best of {searched:,} mappings"
     unverified = [f"arch {arch.name}: {name}" for name in arch.unverified]
     if prices.table.unverified:

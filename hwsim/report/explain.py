@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hwsim.core.errors import UnknownName
-from hwsim.core.mapping import CYCLES_TIE
 from hwsim.core.report import Report
 from hwsim.core.rows import list_stalls
 from hwsim.core.stats import LayerCost
@@ -75,8 +74,7 @@ def _describe_mapping(cost: LayerCost) -> list[str]:
     if cost.mapping is None:
         return []
     tile = " ".join(f"{dim}{size}" for dim, size in zip("NGKCPQ", cost.mapping.tile, strict=True))
-    tie = f" within {100 * CYCLES_TIE:g} %" if cost.mapping.objective == "cycles" else ""
-    proof = f", proven best{tie}" if cost.mapping.proven and cost.mapping.objective != "given" else ""
+    proof = f", proven best{cost.mapping.tie}" if cost.mapping.proven and cost.mapping.objective != "given" else ""
     return [f"  mapping: tile {tile}, order {cost.mapping.order}, by {cost.mapping.objective}{proof}"]
 
 

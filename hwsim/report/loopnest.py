@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import CYCLES_TIE, TILE_DIMS, Mapping
+from hwsim.core.mapping import TILE_DIMS, Mapping
 from hwsim.report.units import format_bits, format_count
 
 BLOCK = {"M": "NPQ", "K": "K", "C": "C"}
@@ -85,8 +85,7 @@ def _describe(layer: Layer, mapping: Mapping) -> list[str]:
     if mapping.objective == "given":
         proof = "given, not searched"
     elif mapping.proven:
-        tie = f" within {100 * CYCLES_TIE:g} %" if mapping.objective == "cycles" else ""
-        proof = f"best {mapping.objective}{tie} of {format_count(mapping.candidates)} mappings, proven"
+        proof = f"best {mapping.objective}{mapping.tie} of {format_count(mapping.candidates)} mappings, proven"
     else:
         proof = f"{mapping.objective} {mapping.value:.6g}, no mapping below {mapping.lower_bound:.6g}"
     return [

@@ -12,6 +12,7 @@ import pytest
 
 from hwsim.archs.registry import find_arch
 from hwsim.core.layer import Layer
+from hwsim.core.mapping import CYCLES_TIE
 from hwsim.core.policy import LayerFormat, Policy
 from hwsim.nets.load import load_network
 from hwsim.pipeline.layer import run_layer
@@ -68,23 +69,24 @@ def test_engine_entry_by_entry(table, layers):
         assert found[:, w - 1, a - 1].sum() == pytest.approx(UNIFORM[w, a], rel=1.5e-3)
 
 
-def simulate_macs(policy: Policy) -> int:
-    report = simulate("mobilenetv2", "bismo-cloud", policy=policy, batch=BATCH)
+def simulate_macs(policy: Policy, objective: str = "cycles") -> int:
+    report = simulate("mobilenetv2", "bismo-cloud", policy=policy, batch=BATCH, objective=objective)
     return sum(row.stats.cycles for row in report.layers if row.w_bits)
 
 
-MISSED = {(2, 2): 1.012, (1, 1): 1.036}
-"""Where the simulation is more than 1 % above: the layers are so short that the load before a layer's first tile, 32 cycles of
-latency included, and the store behind its last are not small, and at one bit requantizing and writing take longer than the
-array."""
+MISSED = {(1, 1): 1.034}
+"""Where the least cycles are more than 1 % above, outside of the 2 to 8 bits that HAQ chooses from: requantizing and writing, one
+behind the other, take longer than the array."""
 
 
 @pytest.mark.parametrize(("bits", "total"), UNIFORM.items())
 def test_uniform_totals_of_the_simulation(bits, total):
     """Never below the table; the sizes of ``bismo-cloud`` follow from rules stated in its preset, none from these figures."""
-    cycles = simulate_macs(Policy(default=LayerFormat(w_bits=bits[0], a_bits=bits[1])))
-    assert total < cycles < total * MISSED.get(bits, 1.01)
-    assert cycles > total * 1.01 or bits not in MISSED
+    policy = Policy(default=LayerFormat(w_bits=bits[0], a_bits=bits[1]))
+    least = simulate_macs(policy, "least-cycles")
+    assert total < least < total * MISSED.get(bits, 1.01)
+    assert least > total * 1.01 or bits not in MISSED
+    assert least <= simulate_macs(policy) < least * (1 + CYCLES_TIE)
 
 
 def test_entries_of_the_simulation(table, layers):
