@@ -7,9 +7,11 @@ begins with ``_`` is skipped. One that cannot be imported stays listed, with the
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import pkgutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import hwsim.archs
@@ -58,14 +60,15 @@ def find_arch(name: str, preset: str | None = None) -> Arch:
     Raises
     ------
     UnknownName
-        No such architecture or preset, with the nearest ones.
+        No such architecture or preset, with the nearest ones, presets joined as they were asked for.
     InputError
         The architecture is there but cannot be imported.
     """
     base, _, named = _split_alias(name).partition(":")
     module = base.replace("-", "_")
     if module not in _walk() or base != module.replace("_", "-"):
-        raise UnknownName("architecture", base, [entry.name for entry in list_archs()])
+        near = _list_near_presets(name)
+        raise UnknownName("architecture", name if near else base, [*(entry.name for entry in list_archs()), *near])
     _, presets, default = _load(module)
     wanted = preset or named or default
     if wanted not in presets:
@@ -83,6 +86,24 @@ def _split_alias(name: str) -> str:
         if base in names and preset in _load(base.replace("-", "_"))[1]:
             return f"{base}:{preset}"
     return name
+
+
+def _list_near_presets(name: str) -> list[str]:
+    """Return ``bismo-cloud`` for ``bismo-clud``: presets of which both parts are near what was asked, joined by the same mark."""
+    presets = {entry.name: entry.presets for entry in list_archs()}
+    cuts = [(name[:at], mark, name[at + 1 :]) for at, mark in enumerate(name) if mark in "-:"]
+    return [
+        f"{base}{mark}{preset}"
+        for asked, mark, rest in cuts
+        for base in _find_near(asked, presets)
+        for preset in _find_near(rest, presets[base])
+    ]
+
+
+def _find_near(asked: str, known: Iterable[str]) -> list[str]:
+    """Return the nearest of some names, upper or lower case alike."""
+    lowered = {one.lower(): one for one in known}
+    return [lowered[near] for near in difflib.get_close_matches(asked.lower(), lowered)]
 
 
 def list_presets(name: str) -> dict[str, Arch]:

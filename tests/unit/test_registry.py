@@ -99,6 +99,30 @@ def test_find_by_name_and_preset(toy):
     [
         (("toy-chp",), UnknownName, "unknown architecture 'toy-chp': did you mean toy-chip?"),
         (("toy_chip",), UnknownName, "unknown architecture 'toy_chip': did you mean toy-chip?"),
+        (
+            ("toy-chip-smal",),
+            UnknownName,
+            "unknown architecture 'toy-chip-smal': did you mean toy-chip-small or toy-chip?",
+        ),
+        (
+            ("toy-chp-smal",),
+            UnknownName,
+            "unknown architecture 'toy-chp-smal': did you mean toy-chip-small or toy-chip?",
+        ),
+        (
+            ("toy-chp:papr",),
+            UnknownName,
+            "unknown architecture 'toy-chp:papr': did you mean toy-chip:paper or toy-chip?",
+        ),
+        (("toy-chip:smal",), UnknownName, "unknown preset of toy-chip 'smal': did you mean small?"),
+        (("toy-chip-xyz",), UnknownName, "unknown architecture 'toy-chip-xyz': did you mean toy-chip?"),
+        (("bismo-clud",), UnknownName, "unknown architecture 'bismo-clud': did you mean bismo-cloud or bismo?"),
+        (("bismo:clud",), UnknownName, "unknown preset of bismo 'clud': did you mean cloud?"),
+        (
+            ("bitfusion-e",),
+            UnknownName,
+            "unknown architecture 'bitfusion-e': did you mean bitfusion-E or bitfusion or bismo?",
+        ),
         (("toy-chip", "smal"), UnknownName, "unknown preset of toy-chip 'smal': did you mean small?"),
         (("broken",), InputError, "architecture broken: cannot be used, RuntimeError: no luck"),
         (("../etc",), UnknownName, None),
