@@ -142,6 +142,10 @@ class Arch(ABC):
         """Return the engine's own memories, the shell's scratchpads left out; none by default."""
         return ()
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the bits of weights and activations at which the engine computes a layer; those of its format, or wider ones."""
+        return workload.fmt.w_bits, workload.fmt.a_bits
+
     def engine_of(self, workload: Workload) -> str:
         """Return the name of the engine that runs a layer where there are several, which work on different frames at a time."""
         return ""

@@ -250,10 +250,18 @@ def price_workload(
         stats=stats,
         energy=energy,
         mapping=mapping,
-        notes=datapath.notes(),
+        notes=(*datapath.notes(), *note_widths(load, arch)),
         engine=arch.engine_of(load),
     )
     return cost, trace, unknowns
+
+
+def note_widths(load: Workload, arch: Arch) -> tuple[str, ...]:
+    """Return the note of a layer whose bits the engine rounds up: the narrower format saves traffic, not the engine's cycles."""
+    fmt = load.fmt
+    if load.layer.kind != "mac" or (widths := arch.choose_widths(load)) == (fmt.w_bits, fmt.a_bits):
+        return ()
+    return (f"the engine computes w{fmt.w_bits}a{fmt.a_bits} at its next widths, w{widths[0]}a{widths[1]}",)
 
 
 def resolve_network(

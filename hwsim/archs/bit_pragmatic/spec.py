@@ -77,6 +77,10 @@ class BitPragmatic(Arch):
             if bits > self.bits:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {self.bits} bits")
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the width of the weights; of activations the terms count."""
+        return self.bits, workload.fmt.a_bits
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm on its real activations."""
         from hwsim.archs.bit_pragmatic.datapath import BitPragmaticDatapath

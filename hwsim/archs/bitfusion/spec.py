@@ -57,6 +57,10 @@ class BitFusion(Arch):
             if bits > WIDTHS[-1]:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {WIDTHS[-1]} bits")
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the widths that the units are set to."""
+        return choose_width(workload.fmt.w_bits), choose_width(workload.fmt.a_bits)
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm."""
         from hwsim.archs.bitfusion.datapath import BitFusionDatapath

@@ -88,6 +88,10 @@ class CambriconX(Arch):
         found = prune_weights(weight, workload.fmt.w_bits, density)
         return StoredWeights(integers=found.integers, scale=found.scale, codec=found, bits=found.bits)
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the width of the multipliers."""
+        return self.bits, self.bits
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm on its real weights."""
         from hwsim.archs.cambricon_x.datapath import CambriconXDatapath

@@ -52,6 +52,10 @@ class DianNao(Arch):
             if bits > self.bits:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {self.bits} bits, the width of the multipliers")
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the width of the multipliers."""
+        return self.bits, self.bits
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm."""
         from hwsim.archs.diannao.datapath import DianNaoDatapath

@@ -78,6 +78,10 @@ class Eyeriss(Arch):
                 "more input registers (--set ifmap_words=...) would help",
             )  # fmt: skip
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the width of the words."""
+        return WORD_BITS, WORD_BITS
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm."""
         from hwsim.archs.eyeriss.datapath import EyerissDatapath

@@ -78,6 +78,12 @@ class Mpic(Arch):
                 "a larger column memory (--set column_bits=...) would help",
             )  # fmt: skip
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the wider of both widths twice; where filters differ, each has its own."""
+        fmt = workload.fmt
+        wider = max(fmt.w_bits, fmt.a_bits)
+        return (fmt.w_bits, fmt.a_bits) if fmt.channel_bits else (wider, wider)
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm."""
         from hwsim.archs.mpic.datapath import MpicDatapath

@@ -166,6 +166,11 @@ class Nasa(Arch):
                 f"another dataflow (--set {chunk.name}_dataflow=ws) or --set row_words={reach} would help",
             )  # fmt: skip
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the widths of the chunk's elements."""
+        chunk = self.chunk(workload.fmt.operator)
+        return chunk.w_width, chunk.a_width
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm."""
         from hwsim.archs.nasa.datapath import NasaDatapath

@@ -87,6 +87,11 @@ class PalQuant(Arch):
             if bits > MOST_BITS:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {MOST_BITS} bits")
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the bits of whole digits."""
+        fmt = workload.fmt
+        return self.native_bits * self.count_digits(fmt.w_bits), self.native_bits * self.count_digits(fmt.a_bits)
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm."""
         from hwsim.archs.palquant.datapath import PalQuantDatapath

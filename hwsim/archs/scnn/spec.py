@@ -126,6 +126,10 @@ class Scnn(Arch):
         found = prune_weights(weight, workload.fmt.w_bits, density)
         return StoredWeights(integers=found.integers, scale=found.scale, codec=found, bits=found.bits)
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the width of the multipliers."""
+        return self.bits, self.bits
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm on its real tensors."""
         from hwsim.archs.scnn.datapath import ScnnDatapath

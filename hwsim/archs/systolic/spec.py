@@ -67,6 +67,10 @@ class Systolic(Arch):
             if bits > width:
                 raise SpecError(f"{where}: {field}", bits, f"1 to {width} bits", f"--set {field[0]}_width={bits}")
 
+    def choose_widths(self, workload: Workload) -> tuple[int, int]:
+        """Return the widths of the cells."""
+        return self.w_width, self.a_width
+
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm."""
         from hwsim.archs.systolic.datapath import SystolicDatapath
