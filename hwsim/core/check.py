@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hwsim.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from hwsim.core.policy import LayerFormat
 
 LARGEST = 1 << 40
 """Upper bound of any size, count or capacity: products of a few stay inside int64."""
@@ -28,3 +33,38 @@ def require_choice(path: str, value: object, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise SpecError(path, value, "one of " + ", ".join(choices))
     return value
+
+
+def require_power_of_two(path: str, value: int) -> int:
+    """Return ``value``, an integer above zero, if it is a power of two, else raise SpecError."""
+    if value & (value - 1):
+        raise SpecError(path, value, "a power of two")
+    return value
+
+
+def require_share(path: str, value: object) -> float:
+    """Return ``value`` if it is a number from 0 to 1, else raise SpecError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SpecError(path, value, "a number from 0 to 1")
+    return float(value)
+
+
+def require_widths(
+    layer: str, fmt: LayerFormat, w_bits: tuple[int, int], a_bits: tuple[int, int], where: str = ""
+) -> None:
+    """Raise SpecError unless weights and activations of a layer's format have from so many bits to so many.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer, for the error.
+    fmt : LayerFormat
+        Its format.
+    w_bits, a_bits : tuple of int
+        The least and the most bits that an engine takes.
+    where : str
+        What the error says behind the bits that are taken.
+    """
+    for field, bits, (low, high) in (("w_bits", fmt.w_bits, w_bits), ("a_bits", fmt.a_bits, a_bits)):
+        if not low <= bits <= high:
+            raise SpecError(f"policy for layer {layer}: {field}", bits, f"{low} to {high} bits{where}")

@@ -11,15 +11,16 @@ import numpy as np
 from hwsim.core import storage
 from hwsim.core.bits import Bits
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.policy import LayerFormat
+from hwsim.core.tile_sums import count_tiles as count_tiles
+from hwsim.core.tile_sums import list_tile_sizes, sum_over_sizes
+from hwsim.core.tile_sums import sum_over_tiles as sum_over_tiles
 
 if TYPE_CHECKING:
     from hwsim.core.actions import Action
     from hwsim.core.tensors import Array
 
-DEPTH = 6
-"""Tile dimensions."""
 VECTOR_PIPELINE_CYCLES = 13
 """Cycles behind an EXEC of the vector unit until its last results stand in ``obuf``: the stages of `accel_rtl.shell.vector`."""
 
@@ -133,6 +134,22 @@ class Totals:
     psum_bits: Int64
 
 
+def list_buffer_accesses(sums: Totals, out_elements: int, psum_bits: int) -> tuple[Action, ...]:
+    """Return the accesses of ``wbuf``, ``ibuf`` and ``obuf`` by the engine, from the sums of one tiling.
+
+    Every output is written once for each tile that adds to it, and read for each of them but the first.
+    """
+    from hwsim.core.actions import Action
+
+    outputs, moved = out_elements * psum_bits, int(sums.psum_bits[0])
+    return (
+        Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
+        Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
+        Action(component="obuf", verb="write", count=(moved + outputs) // 2),
+        Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+    )
+
+
 class Datapath(ABC):
     """One layer on one architecture's engine.
 
@@ -195,9 +212,8 @@ class Datapath(ABC):
         def aligned(count: Int64) -> Int64:
             return -(-(count * unit + head) // align) * align
 
-        total = sum_over_tiles(lay.G, tiles[:, 1], lambda g: sum_over_tiles(lay.K, tiles[:, 2], lambda k: sum_over_tiles(
-            lay.C, tiles[:, C], lambda c: aligned(g * k * c))))  # fmt: skip
-        return total, aligned(tiles[:, 1] * tiles[:, 2] * tiles[:, C])
+        total = sum_over_sizes(lay, tiles, "GKC", lambda g, k, c: aligned(g * k * c))
+        return total, aligned(tiles[:, G] * tiles[:, K] * tiles[:, C])
 
     def weight_storage_bits(self) -> int:
         """Return the stored bits of all weights of the layer."""
@@ -277,29 +293,6 @@ class Datapath(ABC):
         return ()
 
 
-def sum_over_tiles(extent: int, tile: Int64, value: Any) -> Int64:
-    """Return the sum over the tiles of one dimension of ``value(size)``.
-
-    Parameters
-    ----------
-    extent : int
-        Size of the dimension.
-    tile : ndarray int64 [candidates]
-        Tile sizes.
-    value : callable
-        From an int64 array of sizes to an array of the same shape; called with the full and the ragged size.
-    """
-    full = extent // tile
-    rest = extent - full * tile
-    return full * value(np.minimum(tile, extent)) + np.where(rest > 0, value(np.maximum(rest, 1)), 0)
-
-
-def count_tiles(layer: Layer, tiles: Int64) -> Int64:
-    """Return the number of tiles along each dimension, int64 [candidates, 6]."""
-    dims = np.array([getattr(layer, dim) for dim in TILE_DIMS], np.int64)
-    return -(-dims // tiles)
-
-
 class VectorDatapath(Datapath):
     """The shell's vector unit: pooling, addition and other elementwise work, ``lanes`` elements a cycle.
 
@@ -326,23 +319,17 @@ class VectorDatapath(Datapath):
     def exec_times(self, boxes: Boxes) -> ExecTimes:
         """Return the times of tiles: elements times work over lanes, rounded up; the unit's pipeline behind them."""
         size = boxes.size
-        elements = size[:, 0] * size[:, 1] * size[:, 4] * size[:, 5]
+        elements = size[:, N] * size[:, G] * size[:, P] * size[:, Q]
         zero, tail = np.zeros(len(boxes), np.int64), np.full(len(boxes), VECTOR_PIPELINE_CYCLES, np.int64)
-        return ExecTimes(-(-elements * self.work_per_element() // self.lanes), zero, tail)
+        return ExecTimes(self._count_cycles(elements), zero, tail)
+
+    def _count_cycles(self, elements: Int64) -> Int64:
+        return -(-elements * self.work_per_element() // self.lanes)
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return the sums over all tiles."""
-        dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
-        sizes = np.minimum(tiles, dims)
-        busy = np.zeros(len(tiles), np.int64)
-        full, rest = dims // sizes, dims % sizes
-        for mask in range(1 << DEPTH):
-            bits = np.array([mask >> d & 1 for d in range(DEPTH)], bool)
-            if bits[[2, C]].any():
-                continue
-            count = np.where(bits, rest > 0, full).prod(axis=1)
-            extent = np.where(bits, rest, sizes).prod(axis=1)
-            busy += count * -(-extent * self.work_per_element() // self.lanes)
+        sizes = list_tile_sizes(self.layer, tiles, "NGPQ")
+        busy = sizes.add_up(self._count_cycles(sizes.size.prod(axis=1)))
         zero = np.zeros(len(tiles), np.int64)
         reads = np.full(len(tiles), self._read_bits(), np.int64)
         return Totals(busy, zero, reads, zero)

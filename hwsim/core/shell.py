@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from hwsim.core.check import require_choice, require_int
 from hwsim.core.errors import SpecError
 
+KIB = 8 * 1024
+"""Bits of a kibibyte, of a mebibyte: capacities are in bits."""
+MIB = 1024 * KIB
 MEMORY_KINDS = ("flat", "dram")
 CHANNELS = ("shared", "per-operand")
 BANKS = 2
@@ -78,7 +81,7 @@ class Memory:
         """What reports print."""
         if self.kind == "dram":
             return f"dram {self.part}, {self.bits_per_cycle}-bit port"
-        place = f"on-chip SRAM of {self.on_chip_bits // 8192} KiB, " if self.on_chip_bits else ""
+        place = f"on-chip SRAM of {self.on_chip_bits // KIB} KiB, " if self.on_chip_bits else ""
         return f"flat, {place}{self.bits_per_cycle} bits/cycle {self.channels}, latency {self.latency_cycles}"
 
 

@@ -30,7 +30,6 @@ to ``obuf`` when its last step is done; further slices of the reduction (passes,
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,8 +39,10 @@ from hwsim.archs.bismo.spec import POPCOUNT_BITS
 from hwsim.core import storage
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
-from hwsim.core.datapath import DEPTH, Datapath, ExecTimes, Totals, Workload
-from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload
+from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.psums import list_outputs
+from hwsim.core.tile_sums import find_distinct, list_tile_sizes
 
 if TYPE_CHECKING:
     from hwsim.archs.bismo.spec import Bismo
@@ -106,10 +107,8 @@ class BismoDatapath(Datapath):
 
     def count_tiles(self, size: Int64) -> Counts:
         """Return what tiles of ``size[tiles, 6]`` take."""
-        dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
-        key = np.ravel_multi_index(tuple(size.T - 1), tuple(dims))
-        _, first, back = np.unique(key, return_index=True, return_inverse=True)
-        found = self._count_distinct(size[first])
+        distinct, back = find_distinct(self.layer, size)
+        found = self._count_distinct(distinct)
         return Counts(*(one[back] for one in found))
 
     def _count_distinct(self, size: Int64) -> Counts:
@@ -153,28 +152,9 @@ class BismoDatapath(Datapath):
         return ExecTimes(found.cycles, found.cycles - found.steps, tail)
 
     def _sum_counts(self, tiles: Int64) -> Counts:
-        """Return the sums over all tiles of each candidate, tile by tile size: full and ragged along each dimension."""
-        dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
-        sizes = np.minimum(tiles, dims)
-        full, rest = dims // sizes, dims % sizes
-        cut = np.flatnonzero(rest.any(axis=0))
-        owner, extents, counts = [], [], []
-        for chosen in product((False, True), repeat=len(cut)):
-            ragged = np.zeros(DEPTH, bool)
-            ragged[cut] = chosen
-            count = np.where(ragged, rest > 0, full).prod(axis=1)
-            there = np.flatnonzero(count)
-            owner.append(there)
-            extents.append(np.where(ragged, rest, sizes)[there])
-            counts.append(count[there])
-        found = self.count_tiles(np.concatenate(extents))
-        places, many = np.concatenate(owner), np.concatenate(counts)
-        sums = []
-        for one in found:
-            total = np.zeros(len(tiles), np.int64)
-            np.add.at(total, places, one * many)
-            sums.append(total)
-        return Counts(*sums)
+        """Return the sums over all tiles of each candidate."""
+        sizes = list_tile_sizes(self.layer, tiles)
+        return Counts(*(sizes.add_up(one) for one in self.count_tiles(sizes.size)))
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles."""
@@ -192,7 +172,7 @@ class BismoDatapath(Datapath):
     def psum_places(self, size: Int64) -> Int64:
         """Return where elements n, g, k, p, q stand."""
         arch = self.arch
-        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
+        n, g, k, p, q = list_outputs(size)
         row, rows = (n, size[N]) if self.batched else (p * size[Q] + q, size[P] * size[Q])
         repeat = 0 if self.batched else n
         blocks = -(-self.set_groups * size[K] // arch.cols)

@@ -37,8 +37,10 @@ import numpy as np
 
 from hwsim.archs.bit_pragmatic import kernel_bricks
 from hwsim.core.actions import Action
-from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload, count_tiles, sum_over_tiles
+from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload, list_buffer_accesses
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.psums import count_word_slots, list_word_places
+from hwsim.core.tile_sums import count_tiles, sum_over_tiles
 
 if TYPE_CHECKING:
     from hwsim.archs.bit_pragmatic.spec import BitPragmatic
@@ -140,7 +142,6 @@ class BitPragmaticDatapath(Datapath):
         """Return terms shifted and added in trees, sums shifted and added, accesses of buffers and of the weights held."""
         lay, arch, psum = self.layer, self.arch, self.arch.shell.psum_bits
         sums = self.sum_tiles(np.array([mapping.tile], np.int64))
-        outputs, moved = lay.out_elements * psum, int(sums.psum_bits[0])
         terms, held = self.terms * lay.K, int(sums.wbuf_read_bits[0])
         shifted = (self.workload.fmt.w_bits + arch.shifted_bits - arch.bits,)
         actions = (
@@ -148,26 +149,17 @@ class BitPragmaticDatapath(Datapath):
             Action(component="units", verb="add", count=terms, bits=shifted),
             Action(component="sums", verb="shift_add", count=self.column_cycles * lay.K, bits=(psum,)),
             Action(component="rf", verb="write", count=held),
-            Action(component="wbuf", verb="read", count=held),
-            Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
-            Action(component="obuf", verb="write", count=(moved + outputs) // 2),
-            Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+            *list_buffer_accesses(sums, lay.out_elements, psum),
         )
         return tuple(action for action in actions if action.count)
 
     def psum_slots(self, size: Int64) -> Int64:
         """Return the accumulators of whole words, one of all filters."""
-        filters = self.arch.filters
-        pixels = size[:, N] * size[:, P] * size[:, Q]
-        return np.asarray(size[:, G] * -(-size[:, K] // filters) * filters * pixels, np.int64)
+        return count_word_slots(size, self.arch.filters)
 
     def psum_places(self, size: Int64) -> Int64:
         """Return where elements n, g, k, p, q stand: by group, block of filters, pixel."""
-        filters = self.arch.filters
-        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
-        pixel = (n * size[P] + p) * size[Q] + q
-        word = (g * -(-size[K] // filters) + k // filters) * (size[N] * size[P] * size[Q]) + pixel
-        return np.asarray(word * filters + k % filters, np.int64)
+        return list_word_places(size, self.arch.filters)
 
     def peak_macs_per_cycle(self) -> float:
         """Return the serial multipliers: a product a cycle each where every activation has one term."""

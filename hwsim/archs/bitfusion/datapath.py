@@ -27,8 +27,10 @@ import numpy as np
 
 from hwsim.archs.bitfusion.spec import BRICK_BITS, UNIT_BITS, choose_width
 from hwsim.core.actions import Action
-from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, count_tiles, sum_over_tiles
+from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, list_buffer_accesses
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.psums import count_word_slots, list_word_places
+from hwsim.core.tile_sums import count_tiles, sum_over_tiles
 
 if TYPE_CHECKING:
     from hwsim.archs.bitfusion.spec import BitFusion
@@ -71,16 +73,11 @@ class BitFusionDatapath(Datapath):
 
     def psum_slots(self, size: Int64) -> Int64:
         """Return the accumulators of whole words of all columns: a column of ``obuf`` holds the sums of a filter."""
-        pixels = size[:, N] * size[:, P] * size[:, Q]
-        return np.asarray(size[:, G] * -(-size[:, K] // self.arch.cols) * self.arch.cols * pixels, np.int64)
+        return count_word_slots(size, self.arch.cols)
 
     def psum_places(self, size: Int64) -> Int64:
         """Return where elements n, g, k, p, q stand: by group, block of filters, pixel."""
-        cols = self.arch.cols
-        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
-        pixel = (n * size[P] + p) * size[Q] + q
-        word = (g * -(-size[K] // cols) + k // cols) * (size[N] * size[P] * size[Q]) + pixel
-        return np.asarray(word * cols + k % cols, np.int64)
+        return list_word_places(size, self.arch.cols)
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles."""
@@ -103,13 +100,9 @@ class BitFusionDatapath(Datapath):
         sums = self.sum_tiles(np.array([mapping.tile], np.int64))
         # a unit that has any product of a step works for the whole of it
         units = lay.G * lay.N * lay.P * lay.Q * lay.K * self._count_unit_cycles(mapping.tile[C])
-        outputs, moved = lay.out_elements * psum, int(sums.psum_bits[0])
         return (
             Action(component="mac", verb="fusion_unit", count=units, bits=(UNIT_BITS, BRICK_BITS)),
-            Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
-            Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
-            Action(component="obuf", verb="write", count=(moved + outputs) // 2),
-            Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+            *list_buffer_accesses(sums, lay.out_elements, psum),
         )
 
     def _count_unit_cycles(self, tile_channels: int) -> int:

@@ -39,8 +39,10 @@ import numpy.typing as npt
 from hwsim.archs.cambricon_x import kernel_spans
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
-from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload, count_tiles, sum_over_tiles
+from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload, list_buffer_accesses
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q, list_boxes
+from hwsim.core.psums import list_outputs
+from hwsim.core.tile_sums import count_tiles, sum_over_tiles
 from hwsim.quant.runs import PrunedWeights, RunFormat
 
 if TYPE_CHECKING:
@@ -145,15 +147,11 @@ class CambriconXDatapath(Datapath):
         lay, fmt, psum = self.layer, self.workload.fmt, self.arch.shell.psum_bits
         tile = np.array([mapping.tile], np.int64)
         sums = self.sum_tiles(tile)
-        outputs, moved = lay.out_elements * psum, int(sums.psum_bits[0])
         entries = lay.N * lay.P * lay.Q * int(self._count_cuts(tile, 1)[0, 1])
         actions = (
             Action(component="mac", verb="mac", count=entries, bits=(fmt.w_bits, fmt.a_bits, psum)),
             Action(component="indexing", verb="add", count=entries, bits=(self.runs.count_bits,)),
-            Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
-            Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
-            Action(component="obuf", verb="write", count=(moved + outputs) // 2),
-            Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+            *list_buffer_accesses(sums, lay.out_elements, psum),
         )
         return tuple(action for action in actions if action.count)
 
@@ -222,7 +220,7 @@ class CambriconXDatapath(Datapath):
     def psum_places(self, size: Int64) -> Int64:
         """Return where elements n, g, k, p, q stand."""
         elements, groups = self.arch.elements, self.set_groups
-        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
+        n, g, k, p, q = list_outputs(size)
         blocks = -(-min(int(size[G]), groups) * size[K] // elements)
         column = g % groups * size[K] + k
         pixel = (n * size[P] + p) * size[Q] + q

@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwsim.core.actions import Action
-from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, count_tiles, sum_over_tiles
+from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, list_buffer_accesses
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.psums import count_word_slots, list_word_places
+from hwsim.core.tile_sums import count_tiles, sum_over_tiles
 
 if TYPE_CHECKING:
     from hwsim.archs.diannao.spec import DianNao
@@ -62,17 +64,11 @@ class DianNaoDatapath(Datapath):
 
     def psum_slots(self, size: Int64) -> Int64:
         """Return the accumulators of whole rows of NBout, one of all outputs."""
-        pixels = size[:, N] * size[:, P] * size[:, Q]
-        outputs = self.arch.outputs
-        return np.asarray(size[:, G] * -(-size[:, K] // outputs) * outputs * pixels, np.int64)
+        return count_word_slots(size, self.arch.outputs)
 
     def psum_places(self, size: Int64) -> Int64:
         """Return where elements n, g, k, p, q stand: by group, block of filters, pixel."""
-        outputs = self.arch.outputs
-        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
-        pixel = (n * size[P] + p) * size[Q] + q
-        row = (g * -(-size[K] // outputs) + k // outputs) * (size[N] * size[P] * size[Q]) + pixel
-        return np.asarray(row * outputs + k % outputs, np.int64)
+        return list_word_places(size, self.arch.outputs)
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles."""
@@ -92,13 +88,9 @@ class DianNaoDatapath(Datapath):
         """Return multiply-accumulates (an adder of tree or sum for each product) and buffer accesses."""
         lay, fmt, psum = self.layer, self.workload.fmt, self.arch.shell.psum_bits
         sums = self.sum_tiles(np.array([mapping.tile], np.int64))
-        outputs, moved = lay.out_elements * psum, int(sums.psum_bits[0])
         return (
             Action(component="mac", verb="mac", count=lay.macs, bits=(fmt.w_bits, fmt.a_bits, psum)),
-            Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
-            Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
-            Action(component="obuf", verb="write", count=(moved + outputs) // 2),
-            Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+            *list_buffer_accesses(sums, lay.out_elements, psum),
         )
 
     def peak_macs_per_cycle(self) -> float:

@@ -30,7 +30,6 @@ take a word of 16 bits on buses and in registers: fewer bits save storage, traff
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +37,10 @@ import numpy as np
 from hwsim.archs.eyeriss.choose import choose_arrangement
 from hwsim.archs.eyeriss.schedule import Arrangement, Counts, count_tile, describe_filter
 from hwsim.core.actions import Action
-from hwsim.core.datapath import DEPTH, Datapath, ExecTimes, Totals, Workload
-from hwsim.core.mapping import TILE_DIMS, Boxes, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload
+from hwsim.core.mapping import Boxes, Int64, Mapping
+from hwsim.core.psums import count_word_slots, list_word_places
+from hwsim.core.tile_sums import list_tile_sizes
 
 if TYPE_CHECKING:
     from hwsim.archs.eyeriss.spec import Eyeriss
@@ -71,21 +72,9 @@ class EyerissDatapath(Datapath):
         return ExecTimes(found.cycles, found.fill, found.drain)
 
     def _sum_counts(self, tiles: Int64) -> Counts:
-        """Return the sums over all tiles of each candidate, tile by tile size: full and ragged along each dimension."""
-        dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
-        sizes = np.minimum(tiles, dims)
-        full, rest = dims // sizes, dims % sizes
-        cut = np.flatnonzero(rest.any(axis=0))
-        totals = [np.zeros(len(tiles), np.int64) for _ in Counts._fields]
-        for chosen in product((False, True), repeat=len(cut)):
-            ragged = np.zeros(DEPTH, bool)
-            ragged[cut] = chosen
-            count = np.where(ragged, rest > 0, full).prod(axis=1)
-            there = np.flatnonzero(count)
-            found = self.count_tiles(np.where(ragged, rest, sizes)[there])
-            for total, one in zip(totals, found, strict=True):
-                total[there] += one * count[there]
-        return Counts(*totals)
+        """Return the sums over all tiles of each candidate."""
+        sizes = list_tile_sizes(self.layer, tiles)
+        return Counts(*(sizes.add_up(one) for one in self.count_tiles(sizes.size)))
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles."""
@@ -95,16 +84,11 @@ class EyerissDatapath(Datapath):
 
     def psum_slots(self, size: Int64) -> Int64:
         """Return the accumulators of whole words of ``o_port_words`` filters of a group."""
-        word = self.arch.o_port_words
-        return np.asarray(size[:, N] * size[:, G] * -(-size[:, K] // word) * word * size[:, P] * size[:, Q], np.int64)
+        return count_word_slots(size, self.arch.o_port_words)
 
     def psum_places(self, size: Int64) -> Int64:
         """Return where elements n, g, k, p, q stand: by group, block of filters, pixel."""
-        word = self.arch.o_port_words
-        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
-        pixel = (n * size[P] + p) * size[Q] + q
-        row = (g * -(-size[K] // word) + k // word) * (size[N] * size[P] * size[Q]) + pixel
-        return np.asarray(row * word + k % word, np.int64)
+        return list_word_places(size, self.arch.o_port_words)
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
         """Return products, accesses of the elements' registers, words on the network, accesses of buffers."""

@@ -43,8 +43,9 @@ import numpy as np
 from hwsim.archs.mpic.spec import PRUNED, REGISTER_BITS
 from hwsim.core import storage
 from hwsim.core.actions import Action
-from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, count_tiles
-from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, list_buffer_accesses
+from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.tile_sums import count_tiles, list_tile_sizes
 
 if TYPE_CHECKING:
     from hwsim.archs.mpic.spec import Mpic
@@ -167,20 +168,11 @@ class MpicDatapath(Datapath):
     def _sum_pixels(self, tiles: Int64) -> tuple[Int64, Int64, Int64]:
         """Return, over the tiles of N, P and Q of each candidate: how many; whole sets of pixels; int64 [pixels, candidates] tiles
         with so many pixels left."""
-        layer, unit = self.layer, self.arch.pixels
-        number, whole = np.zeros(len(tiles), np.int64), np.zeros(len(tiles), np.int64)
+        sizes, unit = list_tile_sizes(self.layer, tiles, "NPQ"), self.arch.pixels
+        pixels = sizes.size.prod(axis=1)
         left = np.zeros((unit, len(tiles)), np.int64)
-        dims = np.array([getattr(layer, TILE_DIMS[dim]) for dim in (N, P, Q)], np.int64)
-        sizes = np.minimum(tiles[:, [N, P, Q]], dims)
-        full, rest = dims // sizes, dims % sizes
-        for mask in range(8):
-            chosen = np.array([mask >> bit & 1 for bit in range(3)], bool)
-            count = np.where(chosen, rest > 0, full).prod(axis=1)
-            pixels = np.where(chosen, rest, sizes).prod(axis=1)
-            number += count
-            whole += count * (pixels // unit)
-            np.add.at(left, (pixels % unit, np.arange(len(tiles))), count)
-        return number, whole, left
+        np.add.at(left, (pixels % unit, sizes.owner), sizes.count)
+        return sizes.add_up(np.ones_like(pixels)), sizes.add_up(pixels // unit), left
 
     def _sum_blocks(self, tile: int, channels: int, pixels: int) -> Cost:
         """Return the cost of a slice over all groups and all tiles of K, for sets of ``pixels`` pixels."""
@@ -245,9 +237,9 @@ class MpicDatapath(Datapath):
         layer, fmt, psum = self.layer, self.workload.fmt, self.arch.shell.psum_bits
         tiles = np.array([mapping.tile], np.int64)
         _, worked, columns = self._sum_work(tiles)
-        sums, outputs, instructions = self.sum_tiles(tiles), layer.out_elements * psum, int(worked[0])
+        sums, instructions = self.sum_tiles(tiles), int(worked[0])
         each = layer.N * layer.P * layer.Q * layer.C * self.window
-        moved, gathered = int(sums.psum_bits[0]), int(sums.ibuf_read_bits[0])
+        gathered = int(sums.ibuf_read_bits[0])
         products = tuple(
             Action(component="mac", verb="mac", count=each * int(before[:, -1].sum()), bits=(width, fmt.a_bits, psum))
             for width, before in zip(self.widths, self.before, strict=True)
@@ -259,10 +251,7 @@ class MpicDatapath(Datapath):
             Action(component="program", verb="read", count=instructions * REGISTER_BITS),
             Action(component="columns", verb="write", count=gathered),
             Action(component="columns", verb="read", count=int(columns[0])),
-            Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
-            Action(component="ibuf", verb="read", count=gathered),
-            Action(component="obuf", verb="write", count=(moved + outputs) // 2),
-            Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+            *list_buffer_accesses(sums, layer.out_elements, psum),
         )
 
     def peak_macs_per_cycle(self) -> float:

@@ -19,15 +19,16 @@ output rows (``rs``: a word holds, for one output column, e rows of h filters).
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwsim.archs.nasa.schedule import Counts, arrange_rows, count_flat, count_rows
 from hwsim.core.actions import Action
-from hwsim.core.datapath import DEPTH, Datapath, ExecTimes, Totals, Workload
-from hwsim.core.mapping import TILE_DIMS, Boxes, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload
+from hwsim.core.mapping import Boxes, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.psums import count_word_slots, list_outputs, list_word_places
+from hwsim.core.tile_sums import find_distinct, list_tile_sizes
 
 if TYPE_CHECKING:
     from hwsim.archs.nasa.spec import Nasa
@@ -59,10 +60,7 @@ class NasaDatapath(Datapath):
 
     def count_tiles(self, size: Int64) -> Counts:
         """Return what tiles of ``size[tiles, 6]`` take."""
-        dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
-        key = np.ravel_multi_index(tuple(size.T - 1), tuple(dims))
-        _, first, back = np.unique(key, return_index=True, return_inverse=True)
-        distinct = size[first]
+        distinct, back = find_distinct(self.layer, size)
         if self.rows is None:
             found = count_flat(self.layer, self.chunk, distinct)
         else:
@@ -76,28 +74,9 @@ class NasaDatapath(Datapath):
         return ExecTimes(found.cycles, found.fill, np.full(len(boxes), PIPELINE_CYCLES + drain, np.int64))
 
     def _sum_counts(self, tiles: Int64) -> Counts:
-        """Return the sums over all tiles of each candidate, tile by tile size: full and ragged along each dimension."""
-        dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
-        sizes = np.minimum(tiles, dims)
-        full, rest = dims // sizes, dims % sizes
-        cut = np.flatnonzero(rest.any(axis=0))
-        owner, extents, counts = [], [], []
-        for chosen in product((False, True), repeat=len(cut)):
-            ragged = np.zeros(DEPTH, bool)
-            ragged[cut] = chosen
-            count = np.where(ragged, rest > 0, full).prod(axis=1)
-            there = np.flatnonzero(count)
-            owner.append(there)
-            extents.append(np.where(ragged, rest, sizes)[there])
-            counts.append(count[there])
-        found = self.count_tiles(np.concatenate(extents))
-        places, many = np.concatenate(owner), np.concatenate(counts)
-        sums = []
-        for one in found:
-            total = np.zeros(len(tiles), np.int64)
-            np.add.at(total, places, one * many)
-            sums.append(total)
-        return Counts(*sums)
+        """Return the sums over all tiles of each candidate."""
+        sizes = list_tile_sizes(self.layer, tiles)
+        return Counts(*(sizes.add_up(one) for one in self.count_tiles(sizes.size)))
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles."""
@@ -108,29 +87,22 @@ class NasaDatapath(Datapath):
     def psum_slots(self, size: Int64) -> Int64:
         """Return the accumulators of whole words of all columns."""
         cols, rows = self.chunk.cols, self.rows
-        pixels = size[:, N] * size[:, P] * size[:, Q]
-        if rows is not None:
-            filters = -(-size[:, G] // rows.across) if rows.depthwise else size[:, G] * -(-size[:, K] // rows.across)
-            return np.asarray(size[:, N] * filters * -(-size[:, P] // rows.rows) * size[:, Q] * cols, np.int64)
-        across, along = (pixels, size[:, K]) if self.chunk.dataflow == "is" else (size[:, K], pixels)
-        return np.asarray(size[:, G] * -(-across // cols) * cols * along, np.int64)
+        if rows is None:
+            return count_word_slots(size, cols, of_pixels=self.chunk.dataflow == "is")
+        filters = -(-size[:, G] // rows.across) if rows.depthwise else size[:, G] * -(-size[:, K] // rows.across)
+        return np.asarray(size[:, N] * filters * -(-size[:, P] // rows.rows) * size[:, Q] * cols, np.int64)
 
     def psum_places(self, size: Int64) -> Int64:
         """Return where elements n, g, k, p, q stand: by group, block of columns, and what runs along it."""
         cols, rows = self.chunk.cols, self.rows
-        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
-        if rows is not None:
-            one = g if rows.depthwise else k
-            blocks = -(-size[G] // rows.across) if rows.depthwise else size[G] * -(-size[K] // rows.across)
-            block = one // rows.across + (0 if rows.depthwise else g * -(-size[K] // rows.across))
-            word = ((n * blocks + block) * -(-size[P] // rows.rows) + p // rows.rows) * size[Q] + q
-            return np.asarray(word * cols + one % rows.across * rows.rows + p % rows.rows, np.int64)
-        pixel, pixels = (n * size[P] + p) * size[Q] + q, size[N] * size[P] * size[Q]
-        across, along, extents = (
-            (pixel, k, (pixels, size[K])) if self.chunk.dataflow == "is" else (k, pixel, (size[K], pixels))
-        )
-        word = (g * -(-extents[0] // cols) + across // cols) * extents[1] + along
-        return np.asarray(word * cols + across % cols, np.int64)
+        if rows is None:
+            return list_word_places(size, cols, of_pixels=self.chunk.dataflow == "is")
+        n, g, k, p, q = list_outputs(size)
+        one = g if rows.depthwise else k
+        blocks = -(-size[G] // rows.across) if rows.depthwise else size[G] * -(-size[K] // rows.across)
+        block = one // rows.across + (0 if rows.depthwise else g * -(-size[K] // rows.across))
+        word = ((n * blocks + block) * -(-size[P] // rows.rows) + p // rows.rows) * size[Q] + q
+        return np.asarray(word * cols + one % rows.across * rows.rows + p % rows.rows, np.int64)
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
         """Return the elements' operations, registers read at each and written by loads, buffer accesses."""

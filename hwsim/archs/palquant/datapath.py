@@ -39,8 +39,10 @@ import numpy as np
 
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
-from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, count_tiles, sum_over_tiles
+from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, list_buffer_accesses
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.psums import list_outputs
+from hwsim.core.tile_sums import count_tiles, sum_over_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,9 +111,7 @@ class PalQuantDatapath(Datapath):
 
     def _sum_channels(self, tiles: Int64, value: Callable[[Int64, Int64, Int64], Int64]) -> Int64:
         """Return the sum of ``value(g, k, c)`` over all tiles along G, K, C."""
-        lay = self.layer
-        return sum_over_tiles(lay.G, tiles[:, G], lambda g: sum_over_tiles(lay.K, tiles[:, K], lambda k: sum_over_tiles(
-            lay.C, tiles[:, C], lambda c: value(g, k, c))))  # fmt: skip
+        return sum_over_sizes(self.layer, tiles, "GKC", value)
 
     def _count_reads(self, g: Int64, k: Int64, c: Int64) -> Int64:
         """Return the elements that a pixel of tiles takes from ``ibuf``: every one once for each block of filters."""
@@ -140,7 +140,7 @@ class PalQuantDatapath(Datapath):
     def psum_places(self, size: Int64) -> Int64:
         """Return where elements n, g, k, p, q stand: word by set, block of filters, pixels; in it by tap, column."""
         arch = self.arch
-        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
+        n, g, k, p, q = list_outputs(size)
         segments, blocks = (int(one[0]) for one in self.share_out(size[G : G + 1]))
         pixel, pixels = (n * size[P] + p) * size[Q] + q, size[N] * size[P] * size[Q]
         wide, shared, at_once = arch.cols // blocks, arch.taps // segments, segments * blocks
@@ -185,7 +185,6 @@ class PalQuantDatapath(Datapath):
         tiles = np.array([mapping.tile], np.int64)
         sums, pixels = self.sum_tiles(tiles), lay.N * lay.P * lay.Q
         reads = pixels * int(self._sum_channels(tiles, self._count_reads)[0])
-        outputs, moved = lay.out_elements * psum, int(sums.psum_bits[0])
         digit, products = arch.native_bits + 1, lay.macs * self.passes
         levels = [
             pixels * self.passes * int(self._sum_channels(tiles, self._make_node_count(level))[0])
@@ -203,10 +202,7 @@ class PalQuantDatapath(Datapath):
             Action(component="array", verb="register", count=results, bits=(psum,)),
             Action(component="array", verb="register", count=lay.macs * self.w_digits, bits=(arch.native_bits,)),
             Action(component="array", verb="register", count=reads, bits=(self.workload.fmt.a_bits,)),
-            Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
-            Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
-            Action(component="obuf", verb="write", count=(moved + outputs) // 2),
-            Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+            *list_buffer_accesses(sums, lay.out_elements, psum),
         )
 
     def _count_results(self, g: Int64, k: Int64, c: Int64) -> Int64:

@@ -32,16 +32,16 @@ address translation, threads.
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hwsim.archs.simd.spec import BYTE_BITS, INSTRUCTION_BITS, LANE_BITS
 from hwsim.core.actions import Action
-from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, count_tiles, sum_over_tiles
-from hwsim.core.mapping import TILE_DIMS, Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload
+from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.storage import find_codec
+from hwsim.core.tile_sums import count_tiles, list_extents, list_tile_sizes, sum_over_sizes
 
 if TYPE_CHECKING:
     from hwsim.archs.simd.spec import Simd
@@ -179,35 +179,27 @@ class SimdDatapath(Datapath):
 
     def _sum_counts(self, tiles: Int64) -> Counts:
         """Return the sums over all tiles of each candidate, by size: full and ragged, first, inner and last channels."""
-        dims = np.array([getattr(self.layer, dim) for dim in TILE_DIMS], np.int64)
-        # groups are alike, whatever tile they are in
-        distinct, back = np.unique(np.minimum(tiles, dims)[:, [N, K, C, P, Q]], axis=0, return_inverse=True)
-        extents = dims[[N, K, C, P, Q]]
-        full, rest = extents // distinct, extents % distinct
-        channels = -(-extents[2] // distinct[:, 2])
-        end = extents[2] - (channels - 1) * distinct[:, 2]
+        alike = np.minimum(tiles, list_extents(self.layer))
+        alike[:, G] = 1  # groups are alike, whatever tile they are in
+        distinct, back = np.unique(alike, axis=0, return_inverse=True)
+        sizes = list_tile_sizes(self.layer, distinct, "NKPQ")
+        n, k, p, q = sizes.size.T
+        depth = distinct[:, C]
+        channels = -(-self.layer.C // depth)
+        end = self.layer.C - (channels - 1) * depth
         cases = (
-            (end, 1, 1, channels == 1), (distinct[:, 2], 1, 0, channels > 1),
-            (distinct[:, 2], 0, 0, np.maximum(channels - 2, 0)), (end, 0, 1, channels > 1),
+            (end, 1, 1, channels == 1), (depth, 1, 0, channels > 1),
+            (depth, 0, 0, np.maximum(channels - 2, 0)), (end, 0, 1, channels > 1),
         )  # fmt: skip
         total = [np.zeros(len(distinct), np.int64) for _ in Counts._fields]
-        cut = [d for d in (0, 1, 3, 4) if rest[:, d].any()]
-        for chosen in product((False, True), repeat=len(cut)):
-            ragged = np.zeros(5, bool)
-            ragged[cut] = chosen
-            size = np.where(ragged, rest, distinct)
-            count = np.where(ragged, rest > 0, full)[:, [0, 1, 3, 4]].prod(axis=1)
-            for depth, first, last, times in cases:
-                many = count * times
-                there = np.flatnonzero(many)
-                if not len(there):
-                    continue
-                flags = (np.full(len(there), flag, np.int64) for flag in (first, last))
-                picked = size[there]
-                found = self.count_group(picked[:, 0] * picked[:, 3] * picked[:, 4], picked[:, 1], depth[there], *flags)
-                for sums, one in zip(total, found, strict=True):
-                    sums[there] += many[there] * one
-        return Counts(*(self.layer.G * sums[back] for sums in total))
+        for deep, first, last, times in cases:
+            many = times[sizes.owner]
+            there = np.flatnonzero(many)
+            flags = (np.full(len(there), flag, np.int64) for flag in (first, last))
+            found = self.count_group((n * p * q)[there], k[there], deep[sizes.owner[there]], *flags)
+            for sums, one in zip(total, found, strict=True):
+                np.add.at(sums, sizes.owner[there], one * (sizes.count * many)[there])
+        return Counts(*(self.layer.G * sums[back.ravel()] for sums in total))
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles."""
@@ -261,8 +253,7 @@ class Float32Datapath(SimdDatapath):
         def aligned(count: Int64) -> Int64:
             return np.asarray(-(-count * unit // align) * align)
 
-        total = sum_over_tiles(layer.G, tiles[:, G], lambda g: sum_over_tiles(layer.K, tiles[:, K], lambda k: sum_over_tiles(
-            layer.C, tiles[:, C], lambda c: aligned(g * k * c))))  # fmt: skip
+        total = sum_over_sizes(layer, tiles, "GKC", lambda g, k, c: aligned(g * k * c))
         return total, aligned(tiles[:, G] * tiles[:, K] * tiles[:, C])
 
     def weight_storage_bits(self) -> int:

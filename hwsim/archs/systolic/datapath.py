@@ -39,8 +39,10 @@ import numpy as np
 
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
-from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, count_tiles, sum_over_tiles
+from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload, list_buffer_accesses
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.psums import count_word_slots, list_word_places
+from hwsim.core.tile_sums import count_tiles, sum_over_sizes, sum_over_tiles
 
 if TYPE_CHECKING:
     from hwsim.archs.systolic.spec import Systolic
@@ -104,20 +106,11 @@ class SystolicDatapath(Datapath):
 
     def psum_slots(self, size: Int64) -> Int64:
         """Return the accumulators of whole words of all columns: columns stand for filters, or for pixels (``is``)."""
-        cols, pixels = self.arch.cols, size[:, N] * size[:, P] * size[:, Q]
-        across, along = (pixels, size[:, K]) if self.arch.dataflow == "is" else (size[:, K], pixels)
-        return np.asarray(size[:, G] * -(-across // cols) * cols * along, np.int64)
+        return count_word_slots(size, self.arch.cols, of_pixels=self.arch.dataflow == "is")
 
     def psum_places(self, size: Int64) -> Int64:
         """Return where elements n, g, k, p, q stand: by group, block of columns, and what runs along it (pixels, or filters)."""
-        cols = self.arch.cols
-        n, g, k, p, q = np.indices([size[d] for d in (N, G, K, P, Q)]).reshape(5, -1)
-        pixel, pixels = (n * size[P] + p) * size[Q] + q, size[N] * size[P] * size[Q]
-        across, along, extents = (
-            (pixel, k, (pixels, size[K])) if self.arch.dataflow == "is" else (k, pixel, (size[K], pixels))
-        )
-        word = (g * -(-extents[0] // cols) + across // cols) * extents[1] + along
-        return np.asarray(word * cols + across % cols, np.int64)
+        return list_word_places(size, self.arch.cols, of_pixels=self.arch.dataflow == "is")
 
     def pack_weights(self, weight: Array, lo: Int64, hi: Int64) -> Bits:
         """Return the stored bits of one weight tile, in the order in which the array takes it (see the module)."""
@@ -137,75 +130,60 @@ class SystolicDatapath(Datapath):
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles, tile by tile size: full and ragged along each dimension."""
-        lay, counts = self.layer, count_tiles(self.layer, tiles)
-        rows, cols, flow = self.arch.rows, self.arch.cols, self.arch.dataflow
-        steps = [counts[:, d] for d in range(6)]
-        groups = np.int64(lay.G)
-        pixels = lay.N * lay.P * lay.Q
-
-        def fold_pixels(unit: int) -> Int64:
-            """Sum of ceil(n*p*q / unit) over the pixel tiles."""
-            return sum_over_tiles(lay.N, tiles[:, N], lambda n: sum_over_tiles(lay.P, tiles[:, P], lambda p: sum_over_tiles(
-                lay.Q, tiles[:, Q], lambda q: -(-(n * p * q) // unit))))  # fmt: skip
-
-        def fold_filters(unit: int) -> Int64:
-            return sum_over_tiles(lay.K, tiles[:, K], lambda k: -(-k // unit))
-
-        def fold_depth(unit: int) -> Int64:
-            return sum_over_tiles(lay.C, tiles[:, C], lambda c: -(-(c * self.window) // unit))
-
-        depth = lay.C * self.window
-        m_tiles = steps[N] * steps[P] * steps[Q]
-        if flow == "os":
-            outer, inner, length = fold_pixels(rows) * fold_filters(cols), steps[C], depth
-            i_words, w_words = pixels * depth * fold_filters(cols), lay.K * depth * fold_pixels(rows)
-            writes = pixels * lay.K * steps[C]
-        elif flow == "ws":
-            outer, inner, length = fold_depth(rows) * fold_filters(cols), m_tiles, pixels
-            i_words, w_words = pixels * depth * fold_filters(cols), lay.K * depth * m_tiles
-            writes = pixels * lay.K * fold_depth(rows)
+        lay, fmt, counts = self.layer, self.workload.fmt, count_tiles(self.layer, tiles)
+        rows, cols = self.arch.rows, self.arch.cols
+        pixels, depth = lay.N * lay.P * lay.Q, lay.C * self.window
+        m_tiles = counts[:, N] * counts[:, P] * counts[:, Q]
+        if self.arch.dataflow == "os":
+            tall, wide = self._fold_pixels(tiles, rows), self._fold_filters(tiles, cols)
+            inner, length = counts[:, C], depth
+            i_words, w_words, writes = pixels * depth * wide, lay.K * depth * tall, pixels * lay.K * counts[:, C]
+        elif self.arch.dataflow == "ws":
+            tall, wide = self._fold_depth(tiles, rows), self._fold_filters(tiles, cols)
+            inner, length = m_tiles, pixels
+            i_words, w_words, writes = pixels * depth * wide, lay.K * depth * m_tiles, pixels * lay.K * tall
         else:
-            outer, inner, length = fold_depth(rows) * fold_pixels(cols), steps[K], lay.K
-            i_words, w_words = pixels * depth * steps[K], lay.K * depth * fold_pixels(cols)
-            writes = pixels * lay.K * fold_depth(rows)
+            tall, wide = self._fold_depth(tiles, rows), self._fold_pixels(tiles, cols)
+            inner, length = counts[:, K], lay.K
+            i_words, w_words, writes = pixels * depth * counts[:, K], lay.K * depth * wide, pixels * lay.K * tall
         if self.arch.fold_overlap == "none":
-            busy = groups * outer * (length + inner * self._fold_skew())
+            busy = lay.G * tall * wide * (length + inner * self._fold_skew())
         else:
-            count, streams = m_tiles * steps[K] * steps[C] * steps[G], self._sum_streams(tiles)
+            count, streams = counts.prod(axis=1), self._sum_streams(tiles)
             last = count // inner * (length - streams)  # a tile's last fold takes T, not max(T, R_a)
-            busy = groups * outer * streams + last + count * self._fold_skew()
-        fmt = self.workload.fmt
-        ones = np.ones(len(tiles), np.int64)
-        return Totals(
-            np.asarray(busy * ones, np.int64),
-            np.asarray(groups * w_words * fmt.w_bits * ones, np.int64),
-            np.asarray(groups * i_words * fmt.a_bits * ones, np.int64),
-            np.asarray(groups * (2 * writes - pixels * lay.K) * self.arch.shell.psum_bits * ones, np.int64),
-        )
+            busy = lay.G * tall * wide * streams + last + count * self._fold_skew()
+        psums = (2 * writes - pixels * lay.K) * self.arch.shell.psum_bits
+        return Totals(busy, lay.G * w_words * fmt.w_bits, lay.G * i_words * fmt.a_bits, lay.G * psums)
+
+    def _fold_pixels(self, tiles: Int64, unit: int) -> Int64:
+        """Return the sum of ceil(n p q / unit) over the tiles of pixels."""
+        return sum_over_sizes(self.layer, tiles, "NPQ", lambda n, p, q: -(-(n * p * q) // unit))
+
+    def _fold_filters(self, tiles: Int64, unit: int) -> Int64:
+        """Return the sum of ceil(k / unit) over the tiles along K."""
+        return sum_over_tiles(self.layer.K, tiles[:, K], lambda k: -(-k // unit))
+
+    def _fold_depth(self, tiles: Int64, unit: int) -> Int64:
+        """Return the sum of ceil(c R S / unit) over the tiles along C."""
+        return sum_over_tiles(self.layer.C, tiles[:, C], lambda c: -(-(c * self.window) // unit))
 
     def _sum_streams(self, tiles: Int64) -> Int64:
-        """Sum over the tiles of the streamed dimension of max(T, R_a)."""
+        """Return the sum over the tiles of the streamed dimension of max(T, R_a)."""
         lay, rows = self.layer, self.arch.rows
         if self.arch.dataflow == "os":
             return sum_over_tiles(lay.C, tiles[:, C], lambda c: np.maximum(c * self.window, rows))
         if self.arch.dataflow == "is":
             return sum_over_tiles(lay.K, tiles[:, K], lambda k: np.maximum(k, rows))
-        return sum_over_tiles(lay.N, tiles[:, N], lambda n: sum_over_tiles(lay.P, tiles[:, P], lambda p: sum_over_tiles(
-            lay.Q, tiles[:, Q], lambda q: np.maximum(n * p * q, rows))))  # fmt: skip
+        return sum_over_sizes(lay, tiles, "NPQ", lambda n, p, q: np.maximum(n * p * q, rows))
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
         """Return multiply-accumulates, operand registers and buffer accesses."""
         fmt, psum = self.workload.fmt, self.arch.shell.psum_bits
         sums = self.sum_tiles(np.array([mapping.tile], np.int64))
-        outputs = self.layer.out_elements * psum
-        moved = int(sums.psum_bits[0])
         return (
             Action(component="mac", verb="mac", count=self.layer.macs, bits=(fmt.w_bits, fmt.a_bits, psum)),
             Action(component="array", verb="register", count=self.layer.macs, bits=(fmt.w_bits + fmt.a_bits,)),
-            Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
-            Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
-            Action(component="obuf", verb="write", count=(moved + outputs) // 2),
-            Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+            *list_buffer_accesses(sums, self.layer.out_elements, psum),
         )
 
     def peak_macs_per_cycle(self) -> float:
