@@ -38,21 +38,30 @@ def _make_workload(network: Network, layer: Layer, fmt: LayerFormat, bits: dict[
     )
 
 
-def peak_activation_bits(network: Network, bits: dict[str, int]) -> int:
-    """Return the largest sum of live activation tensors, bits, while the layers run in order.
+def find_lifetimes(network: Network) -> tuple[dict[str, str], dict[str, int]]:
+    """Return whose memory each layer's output lies in, and the last step at which each tensor that takes memory is read.
 
-    A tensor lives from the layer that writes it to the last that reads it; layers without arithmetic make no copy.
+    Layers without arithmetic make no copy: their output lies in the memory of their input. Steps count layers; outputs of the
+    network are read behind the last one, a tensor that is not named is read by nobody.
     """
     owner: dict[str, str] = {}
-    for layer in network.layers:
-        moves = layer.kind == "address" and layer.op != "concat"
-        owner[layer.name] = owner.get(layer.inputs[0], layer.inputs[0]) if moves else layer.name
     last: dict[str, int] = {}
     for step, layer in enumerate(network.layers):
+        moves = layer.kind == "address" and layer.op != "concat"
+        owner[layer.name] = owner.get(layer.inputs[0], layer.inputs[0]) if moves else layer.name
         for name in layer.inputs:
             last[owner.get(name, name)] = step
     for name in network.outputs:
         last[owner.get(name, name)] = len(network.layers)
+    return owner, last
+
+
+def peak_activation_bits(network: Network, bits: dict[str, int]) -> int:
+    """Return the largest sum of live activation tensors, bits, while the layers run in order.
+
+    A tensor lives from the layer that writes it to the last that reads it (`find_lifetimes`).
+    """
+    owner, last = find_lifetimes(network)
 
     def size(name: str) -> int:
         n, c, h, w = network.shape_of(name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hwsim.core.layer import Layer
 from hwsim.core.network import Network
+from hwsim.pipeline.workloads import find_lifetimes
 from hwsim.quant.calibrate import find_readers
 
 MOST_AXES = 4
@@ -111,16 +112,7 @@ def _count_elements(network: Network, name: str) -> int:
 
 def _list_events(network: Network) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the tensors that take memory and when they come and go: the rule of `peak_activation_bits`."""
-    owner: dict[str, str] = {}
-    for layer in network.layers:
-        moves = layer.kind == "address" and layer.op != "concat"
-        owner[layer.name] = owner.get(layer.inputs[0], layer.inputs[0]) if moves else layer.name
-    last: dict[str, int] = {}
-    for step, layer in enumerate(network.layers):
-        for name in layer.inputs:
-            last[owner.get(name, name)] = step
-    for name in network.outputs:
-        last[owner.get(name, name)] = len(network.layers)
+    owner, last = find_lifetimes(network)
     born = [spec.name for spec in network.inputs]
     names = tuple(born + [layer.name for layer in network.layers if owner[layer.name] == layer.name])
     place = {name: index + 1 for index, name in enumerate(names)}
