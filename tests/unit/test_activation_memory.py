@@ -47,6 +47,12 @@ def test_a_moved_tensor_is_no_copy_and_keeps_its_source_alive():
     assert peak_activation_bits(network, bits) == 8 * (48 + 32 + 1)
 
 
+def test_a_concatenation_is_a_copy():
+    joined = Layer(name="joined", op="concat", inputs=("a", "b"), G=5, P=4, Q=4, H=4, W=4)
+    network = name_network(conv("a", "image", 3, 2), conv("b", "a", 2, 3), joined, outputs=("joined",))
+    assert peak_activation_bits(network, dict.fromkeys(("image", "a", "b", "joined"), 2)) == 16 * 2 * (3 + 2 + 5)
+
+
 @pytest.mark.parametrize("name", ["resnet8", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0"])
 def test_peak_is_the_most_of_all_steps(name):
     """Naively: a tensor is live at a step if it, or a view of it, was made by then and is read at it or later."""
