@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hwsim.search.model import CostModel as CostModel
-    from hwsim.search.model import Costs as Costs
+    from hwsim.search.whole import Costs as Costs
 
 __all__ = ["CostModel", "Costs"]
 

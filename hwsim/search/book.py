@@ -92,6 +92,21 @@ class Book:
             if fresh:
                 self.store.write(fresh)
 
+    def find_all(
+        self, jobs: Sequence[Job], describe: Callable[[int], Workload], progress: Progress | None = None
+    ) -> list[Entry]:
+        """Return prices, computed where they are not known.
+
+        Parameters
+        ----------
+        jobs : sequence of Job
+        describe : callable
+            Returns the workload of a job by its place: what the accelerator refuses first is raised in its words.
+        progress : callable, optional
+        """
+        self.build(jobs, progress)
+        return [self.find(job) or self.explain(describe(place)) for place, job in enumerate(jobs)]
+
     def explain(self, load: Workload) -> Entry:
         """Raise the error with which the accelerator refuses a workload, named as it is in the network."""
         return price(load, self.prices, self.objective)

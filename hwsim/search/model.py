@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +20,18 @@ from hwsim.core.policy import LayerFormat, Policy
 from hwsim.core.tensors import Tensors
 from hwsim.pipeline.prices import choose_prices
 from hwsim.pipeline.simulate import Progress, resolve_arch, resolve_network, simulate
-from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
-from hwsim.quant.calibrate import choose_tensor_bits
-from hwsim.search.book import Book, Job, at_formats, read_formats
+from hwsim.pipeline.workloads import list_workloads
+from hwsim.search.book import Book, Job, at_formats
 from hwsim.search.forms import list_columns, read_array, read_base, read_bits
-from hwsim.search.store import Entry, Store, choose_path
+from hwsim.search.store import Store, choose_path
 from hwsim.search.structure import MOST_AXES, describe_structure
 from hwsim.search.tables import MOST_BITS, Float64, Int8, OutOfRange, Tables
+from hwsim.search.whole import Costs, WholePrices
 
 Policies = Policy | str | npt.ArrayLike | Sequence[Policy | str]
 """One policy, or many: see `CostModel`."""
 METRICS = ("latency_cycles", "energy_pj", "weight_bits")
 """What tables hold."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Costs:
-    """What policies cost: numbers for one policy, arrays ``[B]`` for many (not hashable then).
-
-    Parameters
-    ----------
-    latency_cycles : int or int64
-        Cycles of one pass.
-    latency_s, energy_pj, edp : float or float64
-        Seconds, pJ, J*s of one pass.
-    weight_bits, peak_activation_bits : int or int64
-        Stored weights; largest sum of live activation tensors.
-    """
-
-    latency_cycles: Any
-    latency_s: Any
-    energy_pj: Any
-    edp: Any
-    weight_bits: Any
-    peak_activation_bits: Any
 
 
 class CostModel:
@@ -107,14 +86,13 @@ class CostModel:
         self.arch, _ = resolve_arch(arch, preset, fpga)
         self.base = read_base(base)
         self.objective = objective
-        self._data = {"tensors": tensors, "image": image, "seed": seed, "energy_table": energy_table}
         self._structure = describe_structure(self.network)
         self._rows = {name: row for row, name in enumerate(self._structure.macs)}
-        self._whole: dict[Policy, Costs] = {}
         prices = choose_prices(self.arch, energy_table)
         path = choose_path() if cache is True else Path(cache) if cache else None
-        self._store = Store(None if self.arch.needs_data else path)
-        self._book = Book(prices, objective, self._store, workers)
+        self._book = Book(prices, objective, Store(None if self.arch.needs_data else path), workers)
+        run = partial(simulate, tensors=tensors, image=image, seed=seed, energy_table=energy_table)
+        self._whole = WholePrices(self.network, self.arch, self._book, run)
         self._regular = all(len(one.axes) <= MOST_AXES for one in self._structure.layers)
         self._tables = Tables(self._structure) if self._regular and not self.arch.needs_data else None
         self._workloads = list_workloads(self.network, Policy(default=self.base))
@@ -188,18 +166,18 @@ class CostModel:
         return self._look_up(policies, "peak_activation_bits")
 
     def _look_up(self, policies: Policies, metric: str) -> Any:
-        if isinstance(policies, list | tuple) and policies and isinstance(policies[0], Policy | str):
-            return np.array([self._look_up(policy, metric) for policy in policies])  # type: ignore[arg-type]
+        if isinstance(policies, list | tuple) and any(isinstance(one, Policy | str) for one in policies):
+            return np.array([self._look_up(policy, metric) for policy in policies])
         if isinstance(policies, Policy | str):
             policy = self._read_policy(policies) if isinstance(policies, str) else policies
             columns = None if self._tables is None else list_columns(policy, self.base, self._rows)
             if columns is None:
-                return getattr(self._price_whole(policy), metric)
+                return getattr(self._whole.price(policy), metric)
             return self._sum(columns, policy.default.a_bits, metric)[0].item()
         array = read_array(policies, len(self.layers))
         if self._tables is None:
             rows = array.reshape(-1, len(self.layers), 2)
-            found = [getattr(self._price_whole(self.to_policy(row)), metric) for row in rows]
+            found = [getattr(self._whole.price(self.to_policy(row)), metric) for row in rows]
             return np.array(found) if array.ndim == 3 else found[0]
         try:
             sums = self._sum(array.reshape(-1, 2 * len(self.layers)), self.base.a_bits, metric)
@@ -244,54 +222,6 @@ class CostModel:
         formats = dict(found.layers)
         rows = [formats.get(name, found.default) for name in self.layers]
         return np.array([(fmt.w_bits, fmt.a_bits) for fmt in rows], np.int8).reshape(-1, 2)
-
-    def _price_whole(self, policy: Policy) -> Costs:
-        """Return the costs of a policy that the tables do not cover: layer by layer, or by simulation where data matters."""
-        known = self._whole.get(policy)
-        if known is None:
-            known = self._whole[policy] = self._simulate(policy) if self.arch.needs_data else self._add_up(policy)
-        return known
-
-    def _simulate(self, policy: Policy) -> Costs:
-        report = simulate(self.network, self.arch, policy=policy, objective=self.objective, **self._data)  # type: ignore[arg-type]
-        return Costs(
-            latency_cycles=report.cycles,
-            latency_s=report.latency_s,
-            energy_pj=report.energy_pj,
-            edp=report.edp,
-            weight_bits=sum(cost.weight_bits for cost in report.layers),
-            peak_activation_bits=report.peak_activation_bits,
-        )
-
-    def _add_up(self, policy: Policy) -> Costs:
-        loads = list_workloads(self.network, policy)
-        for load in loads.values():
-            if load.layer.kind == "mac":
-                self.arch.check(load)
-        ordered = list(loads.values())
-        entries = self._find([(self._book.number(load), read_formats(load)) for load in ordered], ordered.__getitem__)
-        cycles, energy = sum(one.cycles for one in entries), sum(one.energy_pj for one in entries)
-        seconds = cycles / self.clock_hz
-        bits = {**choose_tensor_bits(self.network, policy), **{name: load.out_bits for name, load in loads.items()}}
-        return Costs(
-            latency_cycles=cycles,
-            latency_s=seconds,
-            energy_pj=energy,
-            edp=energy * 1e-12 * seconds,
-            weight_bits=sum(one.weight_bits for one in entries),
-            peak_activation_bits=peak_activation_bits(self.network, bits),
-        )
-
-    def _find(
-        self, jobs: Sequence[Job], describe: Callable[[int], Workload], progress: Progress | None = None
-    ) -> list[Entry]:
-        """Return prices; raises what the first of them raises that cannot be run, whose workload ``describe`` gives."""
-        self._book.build(jobs, progress)
-        entries = []
-        for index, job in enumerate(jobs):
-            entry = self._book.find(job)
-            entries.append(entry or self._book.explain(describe(index)))
-        return entries
 
     def _number(self, index: int) -> int:
         if not self._numbers:
@@ -403,7 +333,7 @@ class CostModel:
         def describe(index: int) -> Workload:
             return at_formats(loads[index // len(formats)], jobs[index][1])
 
-        entries = self._find(jobs, describe, progress)
+        entries = self._book.find_all(jobs, describe, progress)
         found: Int64 | Float64 = np.array([entry[place] for entry in entries])
         return found.reshape(-1, most, most)
 
