@@ -50,7 +50,7 @@ def require_share(path: str, value: object) -> float:
 
 
 def require_widths(
-    layer: str, fmt: LayerFormat, w_bits: tuple[int, int], a_bits: tuple[int, int], where: str = ""
+    layer: str, fmt: LayerFormat, w_bits: tuple[int, int], a_bits: tuple[int, int], condition: str = ""
 ) -> None:
     """Raise SpecError unless weights and activations of a layer's format have from so many bits to so many.
 
@@ -62,9 +62,9 @@ def require_widths(
         Its format.
     w_bits, a_bits : tuple of int
         The least and the most bits that an engine takes.
-    where : str
+    condition : str
         What the error says behind the bits that are taken.
     """
     for field, bits, (low, high) in (("w_bits", fmt.w_bits, w_bits), ("a_bits", fmt.a_bits, a_bits)):
         if not low <= bits <= high:
-            raise SpecError(f"policy for layer {layer}: {field}", bits, f"{low} to {high} bits{where}")
+            raise SpecError(f"policy for layer {layer}: {field}", bits, f"{low} to {high} bits{condition}")

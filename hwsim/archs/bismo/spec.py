@@ -7,10 +7,9 @@ from math import log2
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_int
+from hwsim.core.check import require_int, require_power_of_two, require_widths
 from hwsim.core.datapath import Datapath, LayerData, Workload
-from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, MIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart, EngineMemory
@@ -51,8 +50,7 @@ class Bismo(Arch):
         require_int("bismo.rows", self.rows, 1, 1024)
         require_int("bismo.cols", self.cols, 1, 1024)
         require_int("bismo.word_bits", self.word_bits, 8, 4096)
-        if self.word_bits & (self.word_bits - 1):
-            raise SpecError("bismo.word_bits", self.word_bits, "a power of two")
+        require_power_of_two("bismo.word_bits", self.word_bits)
         require_int("bismo.depth_words", self.depth_words, MOST_BITS, 1 << 20)
 
     @property
@@ -62,10 +60,7 @@ class Bismo(Arch):
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for formats of more than 16 bits."""
-        fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
-        for field, bits in (("w_bits", fmt.w_bits), ("a_bits", fmt.a_bits)):
-            if bits > MOST_BITS:
-                raise SpecError(f"{where}: {field}", bits, f"1 to {MOST_BITS} bits")
+        require_widths(workload.layer.name, workload.fmt, (1, MOST_BITS), (1, MOST_BITS))
 
     def bind_mac(self, workload: Workload, data: LayerData | None) -> Datapath:
         """Return the datapath of a convolution or gemm."""
@@ -96,8 +91,6 @@ class Bismo(Arch):
         )
 
 
-KIB = 8 * 1024
-MIB = 1024 * KIB
 CHOSEN = ("wbuf_bits", "ibuf_bits", "obuf_bits", "vector_lanes", "store_lanes")
 UNVERIFIED = (
     "rows", "cols", "word_bits", "depth_words", *(f"shell.{field}" for field in CHOSEN), "memory.latency_cycles", "clock_hz",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from hwsim.archs.comparison_set import REFERENCE, UNVERIFIED
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_choice, require_int
+from hwsim.core.check import require_choice, require_int, require_widths
 from hwsim.core.datapath import Datapath, LayerData, Workload
 from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, MIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart
@@ -18,6 +19,7 @@ TERMS = ("ones", "signed-digits")
 """What a lane takes in series: the ones of the magnitude (the paper's oneffsets), or the nonzero digits of the non-adjacent
 form (its improved encoding, from memory)."""
 WIDEST_BITS = 16
+"""Of DaDianNao, whose frame it has: 16-bit fixed point (from memory of the paper)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +74,7 @@ class BitPragmatic(Arch):
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for operands wider than the engine's."""
-        fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
-        for field, bits in (("w_bits", fmt.w_bits), ("a_bits", fmt.a_bits)):
-            if bits > self.bits:
-                raise SpecError(f"{where}: {field}", bits, f"1 to {self.bits} bits")
+        require_widths(workload.layer.name, workload.fmt, (1, self.bits), (1, self.bits))
 
     def choose_widths(self, workload: Workload) -> tuple[int, int]:
         """Return the width of the weights; of activations the terms count."""
@@ -109,27 +108,23 @@ class BitPragmatic(Arch):
         )
 
 
-KIB = 8 * 1024
 PRESETS = {
     "comparison": BitPragmatic(
         preset="comparison", filters=32, columns=16, lanes=16, bits=8,
-        shell=Shell(
-            wbuf_bits=256 * KIB, ibuf_bits=512 * KIB, obuf_bits=256 * KIB, wbuf_port_bits=32 * 16 * 8,
-            ibuf_port_bits=16 * 8, obuf_port_bits=32 * 32, vector_lanes=64, store_lanes=64,
+        shell=replace(
+            REFERENCE.shell, wbuf_port_bits=32 * 16 * 8, ibuf_port_bits=16 * 8, obuf_port_bits=32 * 32,
         ),
-        memory=Memory(bits_per_cycle=256),
-        clock_hz=1e9, node_nm=28, energy_table="smartexchange28",
+        memory=REFERENCE.memory, clock_hz=REFERENCE.clock_hz, node_nm=REFERENCE.node_nm, energy_table=REFERENCE.energy_table,
         source="SmartExchange (ISCA 2020) compares at equal on-chip memory and multipliers: buffers, memory, clock and lanes of "
         "smartdeal paper, 8192 bit-serial multipliers as there: two tiles of 16 filters, 16 windows, 16 lanes",
         unverified=(
-            "filters", "columns", "lanes", "first_shift_bits", "terms", "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits",
-            "shell.psum_bits", "memory.bits_per_cycle", "memory.latency_cycles", "clock_hz", "energy_table",
+            "filters", "columns", "lanes", "first_shift_bits", "terms", *UNVERIFIED,
         ),
     ),
     "paper": BitPragmatic(
         preset="paper", filters=256, columns=16, lanes=16, bits=16,
         shell=Shell(
-            wbuf_bits=32 * 1024 * KIB, ibuf_bits=4 * 1024 * KIB, obuf_bits=4 * 1024 * KIB, wbuf_port_bits=16 * 256 * 16,
+            wbuf_bits=32 * MIB, ibuf_bits=4 * MIB, obuf_bits=4 * MIB, wbuf_port_bits=16 * 256 * 16,
             ibuf_port_bits=16 * 16 * 16, obuf_port_bits=256 * 32, vector_lanes=256, store_lanes=256,
         ),
         memory=Memory(bits_per_cycle=256),

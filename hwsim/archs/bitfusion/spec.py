@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_int
+from hwsim.core.check import require_int, require_widths
 from hwsim.core.datapath import Datapath, LayerData, Workload
-from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart
@@ -52,10 +51,7 @@ class BitFusion(Arch):
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for formats of more than 16 bits."""
-        fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
-        for field, bits in (("w_bits", fmt.w_bits), ("a_bits", fmt.a_bits)):
-            if bits > WIDTHS[-1]:
-                raise SpecError(f"{where}: {field}", bits, f"1 to {WIDTHS[-1]} bits")
+        require_widths(workload.layer.name, workload.fmt, (1, WIDTHS[-1]), (1, WIDTHS[-1]))
 
     def choose_widths(self, workload: Workload) -> tuple[int, int]:
         """Return the widths that the units are set to."""
@@ -75,7 +71,8 @@ class BitFusion(Arch):
         return (AreaPart(component="array", op="fusion_unit", count=units, bits=(UNIT_BITS, BRICK_BITS)),)
 
 
-KIB = 8 * 1024
+UNVERIFIED = ("memory.latency_cycles", "shell.vector_lanes", "shell.store_lanes")
+"""Of the released configurations, which have no such figures."""
 PRESETS = {
     "E": BitFusion(
         preset="E", rows=16, cols=32,
@@ -86,7 +83,7 @@ PRESETS = {
         memory=Memory(bits_per_cycle=192, latency_cycles=32),
         clock_hz=500e6, energy_table="bitfusion45",
         source="hsharma35/bitfusion bf_e_conf.ini (matched to Eyeriss); lanes of the vector and store units are ours",
-        unverified=("memory.latency_cycles", "shell.vector_lanes", "shell.store_lanes"),
+        unverified=UNVERIFIED,
     ),
     "S": BitFusion(
         preset="S", rows=16, cols=32,
@@ -97,7 +94,7 @@ PRESETS = {
         memory=Memory(bits_per_cycle=4096, latency_cycles=32),
         clock_hz=980e6, energy_table="bitfusion45",
         source="hsharma35/bitfusion bf_s_conf.ini (matched to Stripes); lanes of the vector and store units are ours",
-        unverified=("memory.latency_cycles", "shell.vector_lanes", "shell.store_lanes"),
+        unverified=UNVERIFIED,
     ),
     "8x8": BitFusion(
         preset="8x8", rows=8, cols=8,
@@ -108,7 +105,7 @@ PRESETS = {
         memory=Memory(bits_per_cycle=128, latency_cycles=32),
         clock_hz=500e6, energy_table="bitfusion45",
         source="hsharma35/bitfusion conf.ini; lanes of the vector and store units are ours",
-        unverified=("memory.latency_cycles", "shell.vector_lanes", "shell.store_lanes"),
+        unverified=UNVERIFIED,
     ),
     "small": BitFusion(
         preset="small", rows=4, cols=4,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from hwsim.archs.comparison_set import REFERENCE, UNVERIFIED
+from hwsim.archs.pruned_weights import store_pruned
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_int
+from hwsim.core.check import require_int, require_share, require_widths
 from hwsim.core.datapath import Datapath, LayerData, StoredWeights, Workload
 from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart
     from hwsim.core.tensors import Array
 
 WIDEST_BITS = 16
+"""Widest multiplier: 16 bits in the paper (from memory), 8 where it is compared with 8-bit machines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +57,7 @@ class CambriconX(Arch):
             ("elements", 1, 1024), ("multipliers", 1, 1024), ("span", 1, 1 << 14), ("index_bits", 1, 14), ("bits", 2, WIDEST_BITS),
         ):  # fmt: skip
             require_int(f"cambricon-x.{field}", getattr(self, field), low, high)
-        value = self.density
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise SpecError("cambricon-x.density", value, "a number from 0 to 1")
+        require_share("cambricon-x.density", self.density)
 
     @property
     def needs_data(self) -> bool:
@@ -70,23 +71,15 @@ class CambriconX(Arch):
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for operands wider than the multipliers, weights without a zero, windows wider than a span."""
-        fmt, layer = workload.fmt, workload.layer
-        where = f"policy for layer {layer.name}"
-        if not 2 <= fmt.w_bits <= self.bits:
-            raise SpecError(f"{where}: w_bits", fmt.w_bits, f"2 to {self.bits} bits")
-        if fmt.a_bits > self.bits:
-            raise SpecError(f"{where}: a_bits", fmt.a_bits, f"1 to {self.bits} bits")
+        layer = workload.layer
+        require_widths(layer.name, workload.fmt, (2, self.bits), (1, self.bits))
         if self.span < layer.R * layer.S:
             expected = f"at least {layer.R * layer.S}, the window of layer {layer.name}"
             raise SpecError("cambricon-x.span", self.span, expected)
 
     def store_weights(self, workload: Workload, weight: Array) -> StoredWeights | None:
         """Return the weights pruned to the density; a policy of dense weights prunes none."""
-        from hwsim.quant.runs import prune_weights
-
-        density = 1.0 if workload.fmt.codec == "dense" else self.density
-        found = prune_weights(weight, workload.fmt.w_bits, density)
-        return StoredWeights(integers=found.integers, scale=found.scale, codec=found, bits=found.bits)
+        return store_pruned(workload, weight, self.density)
 
     def choose_widths(self, workload: Workload) -> tuple[int, int]:
         """Return the width of the multipliers."""
@@ -117,22 +110,18 @@ class CambriconX(Arch):
         )
 
 
-KIB = 8 * 1024
 PRESETS = {
     "comparison": CambriconX(
         preset="comparison", elements=64, multipliers=16, span=256, bits=8,
-        shell=Shell(
-            wbuf_bits=256 * KIB, ibuf_bits=512 * KIB, obuf_bits=256 * KIB, wbuf_port_bits=64 * 16 * 8,
-            ibuf_port_bits=256 * 8, obuf_port_bits=64 * 32, vector_lanes=64, store_lanes=64,
+        shell=replace(
+            REFERENCE.shell, wbuf_port_bits=64 * 16 * 8, ibuf_port_bits=256 * 8, obuf_port_bits=64 * 32,
         ),
-        memory=Memory(bits_per_cycle=256),
-        clock_hz=1e9, node_nm=28, energy_table="smartexchange28",
+        memory=REFERENCE.memory, clock_hz=REFERENCE.clock_hz, node_nm=REFERENCE.node_nm, energy_table=REFERENCE.energy_table,
         source="SmartExchange (ISCA 2020) compares at equal on-chip memory and multipliers: buffers, memory, clock and lanes of "
         "smartdeal paper, 1024 multipliers of 8 bits (8192 bit-serial ones count as these) as 64 elements of the paper's 16; "
         "density: 35 %, what Han et al. (NIPS 2015) keep of AlexNet's convolutions, from memory",
         unverified=(
-            "elements", "multipliers", "span", "index_bits", "density", "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits",
-            "shell.psum_bits", "memory.bits_per_cycle", "memory.latency_cycles", "clock_hz", "energy_table",
+            "elements", "multipliers", "span", "index_bits", "density", *UNVERIFIED,
         ),
     ),
     "paper": CambriconX(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from hwsim.archs.comparison_set import REFERENCE, UNVERIFIED
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_int
+from hwsim.core.check import require_int, require_widths
 from hwsim.core.datapath import Datapath, LayerData, Workload
-from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart
@@ -47,10 +47,9 @@ class DianNao(Arch):
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for operands wider than the multipliers."""
-        fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
-        for field, bits in (("w_bits", fmt.w_bits), ("a_bits", fmt.a_bits)):
-            if bits > self.bits:
-                raise SpecError(f"{where}: {field}", bits, f"1 to {self.bits} bits, the width of the multipliers")
+        require_widths(
+            workload.layer.name, workload.fmt, (1, self.bits), (1, self.bits), ", the width of the multipliers"
+        )
 
     def choose_widths(self, workload: Workload) -> tuple[int, int]:
         """Return the width of the multipliers."""
@@ -74,21 +73,17 @@ class DianNao(Arch):
         )
 
 
-KIB = 8 * 1024
 PRESETS = {
     "comparison": DianNao(
         preset="comparison", outputs=32, inputs=32, bits=8,
-        shell=Shell(
-            wbuf_bits=256 * KIB, ibuf_bits=512 * KIB, obuf_bits=256 * KIB, wbuf_port_bits=32 * 32 * 8,
-            ibuf_port_bits=32 * 8, obuf_port_bits=32 * 32, vector_lanes=64, store_lanes=64,
+        shell=replace(
+            REFERENCE.shell, wbuf_port_bits=32 * 32 * 8, ibuf_port_bits=32 * 8, obuf_port_bits=32 * 32,
         ),
-        memory=Memory(bits_per_cycle=256),
-        clock_hz=1e9, node_nm=28, energy_table="smartexchange28",
+        memory=REFERENCE.memory, clock_hz=REFERENCE.clock_hz, node_nm=REFERENCE.node_nm, energy_table=REFERENCE.energy_table,
         source="SmartExchange (ISCA 2020) compares at equal on-chip memory and multipliers: buffers, memory, clock and lanes of "
         "smartdeal paper, 1024 multipliers of 8 bits (8192 bit-serial ones count as these); 32 x 32 is this project's choice",
         unverified=(
-            "outputs", "inputs", "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits", "shell.psum_bits",
-            "memory.bits_per_cycle", "memory.latency_cycles", "clock_hz", "energy_table",
+            "outputs", "inputs", *UNVERIFIED,
         ),
     ),
     "paper": DianNao(

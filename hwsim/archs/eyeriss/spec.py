@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_int
+from hwsim.core.check import require_int, require_widths
 from hwsim.core.datapath import Datapath, LayerData, Workload
 from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart
@@ -67,11 +67,8 @@ class Eyeriss(Arch):
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for formats of more than 16 bits and filter rows that an element's registers do not hold."""
-        fmt, layer = workload.fmt, workload.layer
-        where = f"policy for layer {layer.name}"
-        for field, bits in (("w_bits", fmt.w_bits), ("a_bits", fmt.a_bits)):
-            if bits > WORD_BITS:
-                raise SpecError(f"{where}: {field}", bits, f"1 to {WORD_BITS} bits")
+        layer = workload.layer
+        require_widths(layer.name, workload.fmt, (1, WORD_BITS), (1, WORD_BITS))
         if self.ifmap_words < layer.S:
             raise SpecError(
                 f"layer {layer.name}: S", layer.S, f"filters of at most {self.ifmap_words} columns on {self.name}",
@@ -102,7 +99,6 @@ class Eyeriss(Arch):
         )
 
 
-KIB = 8 * 1024
 PORTS = ("w_port_words", "i_port_words", "o_port_words")
 SPLIT = ("shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits", "shell.stage_bits")
 PRESETS = {

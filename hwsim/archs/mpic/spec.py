@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_int
+from hwsim.core.check import require_int, require_power_of_two
 from hwsim.core.datapath import Datapath, LayerData, Workload
 from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart, EngineMemory
@@ -58,8 +58,7 @@ class Mpic(Arch):
             )
         require_int("mpic.column_bits", self.column_bits, 1 << 10, 1 << 24)
         require_int("mpic.program_bits", self.program_bits, 1 << 10, 1 << 24)
-        if self.column_bits & (self.column_bits - 1):
-            raise SpecError("mpic.column_bits", self.column_bits, "a power of two")
+        require_power_of_two("mpic.column_bits", self.column_bits)
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for widths that a register does not hold in whole numbers, and windows larger than a column."""
@@ -112,7 +111,6 @@ class Mpic(Arch):
         )
 
 
-KIB = 8 * 1024
 PRESETS = {
     "paper": Mpic(
         preset="paper",

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_choice, require_int
+from hwsim.core.check import require_choice, require_int, require_widths
 from hwsim.core.datapath import Datapath, LayerData, Workload
 from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 from hwsim.core.storage import find_codec
 
 if TYPE_CHECKING:
@@ -147,17 +147,13 @@ class Nasa(Arch):
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for operands wider than the chunk's elements and filter rows longer than their registers."""
         fmt, layer = workload.fmt, workload.layer
-        chunk, where = self.chunk(fmt.operator), f"policy for layer {layer.name}"
-        low = 1 if chunk.operator == "multiply" else 2
-        for field, bits, least, most in (
-            ("w_bits", fmt.w_bits, low, chunk.w_width),
-            ("a_bits", fmt.a_bits, 1 if chunk.operator != "add" else 2, chunk.a_width),
-        ):
-            if not least <= bits <= most:
-                raise SpecError(f"{where}: {field}", bits, f"{least} to {most} bits with the operator {chunk.operator}")
+        chunk = self.chunk(fmt.operator)
+        w_least, a_least = 1 if chunk.operator == "multiply" else 2, 2 if chunk.operator == "add" else 1
+        with_operator = f" with the operator {chunk.operator}"
+        require_widths(layer.name, fmt, (w_least, chunk.w_width), (a_least, chunk.a_width), with_operator)
         codec = "power-of-two" if chunk.operator == "shift" else "dense"
         if find_codec(replace(fmt, operator=chunk.operator)) != codec:
-            raise SpecError(f"{where}: codec", fmt.codec, f"{codec} with the operator {chunk.operator}")
+            raise SpecError(f"policy for layer {layer.name}: codec", fmt.codec, codec + with_operator)
         reach = (layer.S - 1) * layer.dilation[1] + 1
         if chunk.dataflow == "rs" and reach > self.row_words:
             raise SpecError(
@@ -204,7 +200,6 @@ class Nasa(Arch):
         return tuple(AreaPart(component=chunk.name, op=op, count=1, bits=bits) for op, bits in parts)
 
 
-KIB = 8 * 1024
 PRESETS = {
     "paper": Nasa(
         preset="paper", clp_rows=6, clp_cols=11, slp_rows=7, slp_cols=10, alp_rows=6, alp_cols=6, add_bits=6,

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_int
+from hwsim.core.check import require_int, require_power_of_two, require_widths
 from hwsim.core.datapath import Datapath, LayerData, Workload
-from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart
@@ -52,9 +51,7 @@ class PalQuant(Arch):
         super(PalQuant, self).__post_init__()
         require_int("palquant.native_bits", self.native_bits, NATIVE_BITS[0], NATIVE_BITS[-1])
         for field, most in (("rows", 1024), ("cols", 1024), ("segment_lanes", self.rows), ("column_blocks", self.cols)):
-            value = require_int(f"palquant.{field}", getattr(self, field), 1, most)
-            if value & (value - 1):
-                raise SpecError(f"palquant.{field}", value, "a power of two")
+            require_power_of_two(f"palquant.{field}", require_int(f"palquant.{field}", getattr(self, field), 1, most))
 
     @property
     def taps(self) -> int:
@@ -82,10 +79,7 @@ class PalQuant(Arch):
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for formats of more than 16 bits."""
-        fmt, where = workload.fmt, f"policy for layer {workload.layer.name}"
-        for field, bits in (("w_bits", fmt.w_bits), ("a_bits", fmt.a_bits)):
-            if bits > MOST_BITS:
-                raise SpecError(f"{where}: {field}", bits, f"1 to {MOST_BITS} bits")
+        require_widths(workload.layer.name, workload.fmt, (1, MOST_BITS), (1, MOST_BITS))
 
     def choose_widths(self, workload: Workload) -> tuple[int, int]:
         """Return the bits of whole digits."""
@@ -122,7 +116,6 @@ class PalQuant(Arch):
         )
 
 
-KIB = 8 * 1024
 CHOSEN = ("wbuf_bits", "ibuf_bits", "obuf_bits", "vector_lanes", "store_lanes")
 UNVERIFIED = (
     "rows", "cols", "segment_lanes", "column_blocks", *(f"shell.{field}" for field in CHOSEN), "memory.bits_per_cycle",

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from hwsim.core.layer import Layer
-
-Int64 = npt.NDArray[np.int64]
+from hwsim.core.mapping import Int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

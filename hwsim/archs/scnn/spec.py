@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from hwsim.archs.comparison_set import REFERENCE, UNVERIFIED
+from hwsim.archs.pruned_weights import store_pruned
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_int
+from hwsim.core.check import require_int, require_power_of_two, require_share, require_widths
 from hwsim.core.datapath import Datapath, LayerData, StoredWeights, Workload
 from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart, EngineMemory
     from hwsim.core.tensors import Array
 
 WIDEST_BITS = 16
+"""Widest multiplier: 16 bits in the paper, 8 where it is compared with 8-bit machines."""
 MOST_PRODUCTS = 16
 """Products of an element in a cycle: with the longest `queue` they make queues of at most 31."""
 MOST_BANKS = 32
+"""The paper's; each is a bit of the masks in which queues are counted (`hwsim.archs.scnn.kernel_products`)."""
 WIDEST_WINDOW = 62
-"""Rows or columns of a filter."""
+"""Rows or columns of a filter: places of a window are bits of an int64 (`hwsim.archs.scnn.planes.Cut.classify`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +78,7 @@ class Scnn(Arch):
         ):  # fmt: skip
             require_int(f"scnn.{field}", getattr(self, field), low, high)
         for field in ("banks", "queue"):
-            if getattr(self, field) & (getattr(self, field) - 1):
-                raise SpecError(f"scnn.{field}", getattr(self, field), "a power of two")
+            require_power_of_two(f"scnn.{field}", getattr(self, field))
         if self.weights * self.activations > MOST_PRODUCTS:
             raise SpecError(
                 "scnn.weights", self.weights, f"at most {MOST_PRODUCTS // self.activations} with these activations"
@@ -84,9 +87,7 @@ class Scnn(Arch):
             raise SpecError(
                 "scnn.group_filters", self.group_filters, f"at most {self.accumulators}, an element's accumulators"
             )
-        value = self.density
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise SpecError("scnn.density", value, "a number from 0 to 1")
+        require_share("scnn.density", self.density)
 
     @property
     def needs_data(self) -> bool:
@@ -105,12 +106,8 @@ class Scnn(Arch):
 
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for operands wider than the multipliers, weights without a zero, windows that are too wide."""
-        fmt, layer = workload.fmt, workload.layer
-        where = f"policy for layer {layer.name}"
-        if not 2 <= fmt.w_bits <= self.bits:
-            raise SpecError(f"{where}: w_bits", fmt.w_bits, f"2 to {self.bits} bits")
-        if fmt.a_bits > self.bits:
-            raise SpecError(f"{where}: a_bits", fmt.a_bits, f"1 to {self.bits} bits")
+        layer = workload.layer
+        require_widths(layer.name, workload.fmt, (2, self.bits), (1, self.bits))
         if max(layer.R, layer.S) > WIDEST_WINDOW:
             raise SpecError(
                 f"layer {layer.name}",
@@ -120,11 +117,7 @@ class Scnn(Arch):
 
     def store_weights(self, workload: Workload, weight: Array) -> StoredWeights | None:
         """Return the weights pruned to the density; a policy of dense weights prunes none."""
-        from hwsim.quant.runs import prune_weights
-
-        density = 1.0 if workload.fmt.codec == "dense" else self.density
-        found = prune_weights(weight, workload.fmt.w_bits, density)
-        return StoredWeights(integers=found.integers, scale=found.scale, codec=found, bits=found.bits)
+        return store_pruned(workload, weight, self.density)
 
     def choose_widths(self, workload: Workload) -> tuple[int, int]:
         """Return the width of the multipliers."""
@@ -177,23 +170,18 @@ class Scnn(Arch):
         )
 
 
-KIB = 8 * 1024
 PRESETS = {
     "comparison": Scnn(
         preset="comparison", pe_rows=8, pe_cols=8, weights=4, activations=4, banks=32, bank_entries=16, bits=8,
-        shell=Shell(
-            wbuf_bits=256 * KIB, ibuf_bits=256 * KIB, obuf_bits=256 * KIB, wbuf_port_bits=4 * 12,
-            ibuf_port_bits=4 * 8, obuf_port_bits=64 * 32, vector_lanes=64, store_lanes=64,
+        shell=replace(
+            REFERENCE.shell, ibuf_bits=256 * KIB, wbuf_port_bits=4 * 12, ibuf_port_bits=4 * 8, obuf_port_bits=64 * 32,
         ),
-        memory=Memory(bits_per_cycle=256),
-        clock_hz=1e9, node_nm=28, energy_table="smartexchange28",
+        memory=REFERENCE.memory, clock_hz=REFERENCE.clock_hz, node_nm=REFERENCE.node_nm, energy_table=REFERENCE.energy_table,
         source="SmartExchange (ISCA 2020) compares at equal on-chip memory and multipliers: memory, clock and lanes of smartdeal "
         "paper, 64 elements of 16 multipliers as in SCNN, of 8 bits (8192 bit-serial ones count as 1024); the accumulators' 256 KB "
         "are taken from the input buffer's 512; density: 35 %, what Han et al. (NIPS 2015) keep of AlexNet's convolutions",
         unverified=(
-            "bank_entries", "queue", "group_filters", "block_channels", "index_bits", "density", "shell.wbuf_bits",
-            "shell.ibuf_bits", "shell.obuf_bits", "shell.psum_bits", "memory.bits_per_cycle", "memory.latency_cycles", "clock_hz",
-            "energy_table",
+            "bank_entries", "queue", "group_filters", "block_channels", "index_bits", "density", *UNVERIFIED,
         ),
     ),
     "paper": Scnn(

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.arch import Arch
-from hwsim.core.check import require_choice, require_int
+from hwsim.core.check import require_choice, require_int, require_power_of_two
 from hwsim.core.datapath import Datapath, LayerData, Workload
 from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 from hwsim.core.storage import find_codec
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ class Simd(Arch):
         require_int("simd.issue", self.issue, 1, 16)
         require_int("simd.memory_bits", self.memory_bits, 8, 1 << 14)
         for field in ("vector_bits", "memory_bits"):
-            if getattr(self, field) & (getattr(self, field) - 1):
-                raise SpecError(f"simd.{field}", getattr(self, field), "a power of two")
+            require_power_of_two(f"simd.{field}", getattr(self, field))
         require_int("simd.accumulators", self.accumulators, 1, REGISTERS - 4)
         require_int("simd.filters", self.filters, 1, self.accumulators)
         require_int("simd.accumulate_cycles", self.accumulate_cycles, 1, 16)
@@ -161,7 +160,6 @@ class Simd(Arch):
         )
 
 
-KIB = 8 * 1024
 GUIDE = "Arm Cortex-{} Software Optimization Guide and Technical Reference Manual, from memory"
 UNVERIFIED = (
     "vector_pipes", "issue", "memory_bits", "accumulate_cycles", "icache_bits", "l1_bits", "shell.wbuf_bits", "shell.ibuf_bits",
@@ -169,38 +167,32 @@ UNVERIFIED = (
     "node_nm",
 )  # fmt: skip
 """No guide could be read here; caches are shared out, memory and clock chosen by this project."""
-
-
-def _make_a76() -> Simd:
-    """Two vector pipes, two loads of 128 bits a cycle, four instructions; the second-level cache of 512 KiB as buffers."""
-    return Simd(
-        preset="a76", vector_pipes=2, issue=4, memory_bits=256, accumulate_cycles=1, icache_bits=64 * KIB, l1_bits=64 * KIB,
-        shell=Shell(
-            wbuf_bits=192 * KIB, ibuf_bits=192 * KIB, obuf_bits=128 * KIB, wbuf_port_bits=128, ibuf_port_bits=128,
-            obuf_port_bits=128, vector_lanes=16, store_lanes=16,
-        ),
-        memory=Memory(bits_per_cycle=64, latency_cycles=240),
-        clock_hz=2.4e9, node_nm=22,
-        source=GUIDE.format("A76") + ": SDOT and FMLA on both vector pipes, two loads a cycle; energies at 22 nm, the finest "
-        "node that the SRAM figures reach",
-        unverified=UNVERIFIED,
-    )  # fmt: skip
-
-
-def _make_a55() -> Simd:
-    """In order, two instructions a cycle; two pipes of 64 bits make one of 128, loads move 64 bits a cycle; 128 KiB behind."""
-    return Simd(
-        preset="a55", vector_pipes=1, issue=2, memory_bits=64, accumulate_cycles=1, icache_bits=32 * KIB, l1_bits=32 * KIB,
-        shell=Shell(
-            wbuf_bits=48 * KIB, ibuf_bits=48 * KIB, obuf_bits=32 * KIB, wbuf_port_bits=64, ibuf_port_bits=64,
-            obuf_port_bits=64, vector_lanes=8, store_lanes=8,
-        ),
-        memory=Memory(bits_per_cycle=64, latency_cycles=180),
-        clock_hz=1.8e9, node_nm=22,
-        source=GUIDE.format("A55") + ": two 64-bit pipes, 64 bits loaded a cycle; energies at 22 nm, the finest node that the "
-        "SRAM figures reach",
-        unverified=UNVERIFIED,
-    )  # fmt: skip
+A76 = Simd(
+    preset="a76", vector_pipes=2, issue=4, memory_bits=256, accumulate_cycles=1, icache_bits=64 * KIB, l1_bits=64 * KIB,
+    shell=Shell(
+        wbuf_bits=192 * KIB, ibuf_bits=192 * KIB, obuf_bits=128 * KIB, wbuf_port_bits=128, ibuf_port_bits=128,
+        obuf_port_bits=128, vector_lanes=16, store_lanes=16,
+    ),
+    memory=Memory(bits_per_cycle=64, latency_cycles=240),
+    clock_hz=2.4e9, node_nm=22,
+    source=GUIDE.format("A76") + ": SDOT and FMLA on both vector pipes, two loads a cycle; energies at 22 nm, the finest "
+    "node that the SRAM figures reach",
+    unverified=UNVERIFIED,
+)  # fmt: skip
+"""Two vector pipes, two loads of 128 bits a cycle, four instructions; the second-level cache of 512 KiB as buffers."""
+A55 = Simd(
+    preset="a55", vector_pipes=1, issue=2, memory_bits=64, accumulate_cycles=1, icache_bits=32 * KIB, l1_bits=32 * KIB,
+    shell=Shell(
+        wbuf_bits=48 * KIB, ibuf_bits=48 * KIB, obuf_bits=32 * KIB, wbuf_port_bits=64, ibuf_port_bits=64,
+        obuf_port_bits=64, vector_lanes=8, store_lanes=8,
+    ),
+    memory=Memory(bits_per_cycle=64, latency_cycles=180),
+    clock_hz=1.8e9, node_nm=22,
+    source=GUIDE.format("A55") + ": two 64-bit pipes, 64 bits loaded a cycle; energies at 22 nm, the finest node that the "
+    "SRAM figures reach",
+    unverified=UNVERIFIED,
+)  # fmt: skip
+"""In order, two instructions a cycle; two pipes of 64 bits make one of 128, loads move 64 bits a cycle; 128 KiB behind."""
 
 
 def _as_float(core: Simd, cycles: int) -> Simd:
@@ -209,10 +201,10 @@ def _as_float(core: Simd, cycles: int) -> Simd:
 
 
 PRESETS = {
-    "a76": _make_a76(),
-    "a76-fp32": _as_float(_make_a76(), 2),
-    "a55": _make_a55(),
-    "a55-fp32": _as_float(_make_a55(), 4),
+    "a76": A76,
+    "a76-fp32": _as_float(A76, 2),
+    "a55": A55,
+    "a55-fp32": _as_float(A55, 4),
     "small": Simd(
         preset="small", vector_pipes=1, issue=1, memory_bits=64, vector_bits=64, accumulate_cycles=1, icache_bits=4 * KIB,
         l1_bits=4 * KIB,

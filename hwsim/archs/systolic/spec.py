@@ -9,7 +9,7 @@ from hwsim.core.arch import Arch
 from hwsim.core.check import require_choice, require_int
 from hwsim.core.datapath import Datapath, LayerData, Workload
 from hwsim.core.errors import SpecError
-from hwsim.core.shell import Memory, Shell
+from hwsim.core.shell import KIB, Memory, Shell
 
 if TYPE_CHECKING:
     from hwsim.core.actions import AreaPart
@@ -97,9 +97,9 @@ PRESETS = {
         rows=32,
         cols=32,
         shell=Shell(
-            wbuf_bits=512 * 1024 * 8,
-            ibuf_bits=512 * 1024 * 8,
-            obuf_bits=256 * 1024 * 8,
+            wbuf_bits=512 * KIB,
+            ibuf_bits=512 * KIB,
+            obuf_bits=256 * KIB,
             wbuf_port_bits=256,
             ibuf_port_bits=256,
             obuf_port_bits=512,
@@ -115,9 +115,9 @@ PRESETS = {
         rows=8,
         cols=8,
         shell=Shell(
-            wbuf_bits=32 * 1024 * 8,
-            ibuf_bits=16 * 1024 * 8,
-            obuf_bits=32 * 1024 * 8,
+            wbuf_bits=32 * KIB,
+            ibuf_bits=16 * KIB,
+            obuf_bits=32 * KIB,
             vector_lanes=1,
             store_lanes=1,
         ),

@@ -1,0 +1,16 @@
+"""What the machines share that SmartExchange (ISCA 2020) compares with its own, at equal on-chip memory and multipliers.
+
+`bit-pragmatic`, `cambricon-x`, `diannao` and `scnn` each have a preset ``comparison`` with buffers, memory, clock, node, energies
+and lanes of the vector and store units of smartdeal's ``paper``; ports and array are their own.
+"""
+
+from __future__ import annotations
+
+from hwsim.archs.smartdeal.spec import PRESETS
+
+REFERENCE = PRESETS["paper"]
+UNVERIFIED = (
+    "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits", "shell.psum_bits", "memory.bits_per_cycle", "memory.latency_cycles",
+    "clock_hz", "energy_table",
+)  # fmt: skip
+"""Of what is taken over: from memory of the paper."""
