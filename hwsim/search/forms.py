@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -20,14 +20,26 @@ def read_array(policies: Any, layers: int) -> Int8:
     SpecError
         Another shape, or no integers.
     """
-    array = np.asarray(policies)
+    expected = f"[{layers}, 2] or [B, {layers}, 2]"
+    try:
+        array = np.asarray(policies)
+    except ValueError:
+        raise SpecError("policies.shape", "rows of different lengths", expected) from None
     if array.ndim not in (2, 3) or array.shape[-2:] != (layers, 2):
-        raise SpecError("policies.shape", array.shape, f"[{layers}, 2] or [B, {layers}, 2]")
+        raise SpecError("policies.shape", array.shape, expected)
     if array.dtype != np.int8:
         if array.dtype.kind not in "iu":
             raise SpecError("policies.dtype", str(array.dtype), "integers: bits of weights and activations")
         array = np.clip(array, 0, 127).astype(np.int8)
     return np.ascontiguousarray(array)
+
+
+def refuse_range(policies: Any, names: Sequence[str]) -> NoReturn:
+    """Raise the error that names policy, layer and value of the first bits that are not 1 to 16."""
+    given = np.asarray(policies).reshape(-1, len(names), 2)
+    policy, layer, side = np.argwhere((given < 1) | (given > MOST_BITS))[0]
+    where = f"policy {policy}, layer {names[layer]}: {'wa'[side]}_bits"
+    raise SpecError(where, given[policy, layer, side].item(), f"1 to {MOST_BITS}") from None
 
 
 def list_columns(policy: Policy, base: LayerFormat, rows: Mapping[str, int]) -> Int8 | None:
@@ -64,13 +76,14 @@ def read_base(base: LayerFormat | str) -> LayerFormat:
     Raises
     ------
     SpecError
-        A short string that names layers.
+        A short string that names layers, or groups.
     """
-    if isinstance(base, LayerFormat):
-        return base
-    policy = parse_policy(base)
+    policy = Policy(default=base) if isinstance(base, LayerFormat) else parse_policy(base)
     if policy.layers:
         raise SpecError("base", base, "one format for all layers, e.g. w8a8")
+    if policy.default.groups > 1:
+        hint = "give the widened network instead: hwsim.nets.group_parallel.widen_groups"
+        raise SpecError("base.groups", policy.default.groups, "1", hint)
     return policy.default
 
 
@@ -82,7 +95,7 @@ def read_bits(name: str, bits: Iterable[int]) -> tuple[int, ...]:
     InputError
         None, or one that is not 1 to 16.
     """
-    found = tuple(sorted({int(one) for one in bits}))
-    if not found or not 1 <= found[0] <= found[-1] <= MOST_BITS:
-        raise InputError(name, [f"got {list(found)}, expected integers from 1 to {MOST_BITS}"])
-    return found
+    given = list(bits)
+    if not given or not all(isinstance(one, int | np.integer) and 1 <= one <= MOST_BITS for one in given):
+        raise InputError(name, [f"got {given}, expected integers from 1 to {MOST_BITS}"])
+    return tuple(sorted({int(one) for one in given}))

@@ -28,8 +28,8 @@ def fill_slots(
     parts: np.ndarray,
     pairs: np.ndarray,
     slots: np.ndarray,
-) -> int:
-    """Fill the slots of policy ``i``; return the first column that is not 1 to 16, or -1.
+) -> bool:
+    """Fill the slots of policy ``i``; return whether its bits are 1 to 16.
 
     Loops are short and do one thing each, so that they are compiled to vector instructions.
 
@@ -51,9 +51,7 @@ def fill_slots(
     for j in range(columns):
         over = np.uint8(over | np.uint8(policies[i, j] - 1))
     if over > 15:
-        for j in range(columns):
-            if policies[i, j] < 1 or policies[i, j] > 16:
-                return j
+        return False
     for m in range(macs):
         slots[m] = np.uint8(policies[i, 2 * m] - 1) | np.uint8(np.uint8(policies[i, 2 * m + 1] - 1) << 4)
     for m in range(macs):
@@ -68,7 +66,13 @@ def fill_slots(
     first = columns + 2 + tensors
     for p in range(pairs.shape[0]):
         slots[first + p] = slots[pairs[p, 0]] + (slots[pairs[p, 1]] << 4)
-    return -1
+    return True
+
+
+@kernel
+def find_place(layers: np.ndarray, n: int, slots: np.ndarray) -> int:
+    """Return the entry of layer ``n`` at the bits in ``slots``: see `sum_counts`."""
+    return layers[n, 0] + np.uint64(slots[layers[n, 1]]) + (np.uint64(slots[layers[n, 2]]) << np.uint64(8))
 
 
 @kernel
@@ -103,18 +107,16 @@ def sum_counts(
     Returns
     -------
     int
-        Unknown entries met; where bits are out of range -1 less the place of the first, counted through ``policies``.
+        Unknown entries met; -1 where bits are out of range.
     """
-    columns = policies.shape[1]
-    slots = np.zeros(columns + starts.shape[0] + 1 + pairs.shape[0], np.uint8)
+    slots = np.zeros(policies.shape[1] + starts.shape[0] + 1 + pairs.shape[0], np.uint8)
     unknown = 0
     for i in range(policies.shape[0]):
-        bad = fill_slots(policies, i, default, starts, parts, pairs, slots)
-        if bad >= 0:
-            return -1 - (i * columns + bad)
+        if not fill_slots(policies, i, default, starts, parts, pairs, slots):
+            return -1
         total = 0
         for n in range(layers.shape[0]):
-            at = layers[n, 0] + np.uint64(slots[layers[n, 1]]) + (np.uint64(slots[layers[n, 2]]) << np.uint64(8))
+            at = find_place(layers, n, slots)
             count = table[at]
             if count <= 0 and guard[at] <= 0:
                 wanted[at] = 1
@@ -147,16 +149,14 @@ def sum_energies(
         is such a sum.
     table, sums : float64
     """
-    columns = policies.shape[1]
-    slots = np.zeros(columns + starts.shape[0] + 1 + pairs.shape[0], np.uint8)
+    slots = np.zeros(policies.shape[1] + starts.shape[0] + 1 + pairs.shape[0], np.uint8)
     unknown = 0
     for i in range(policies.shape[0]):
-        bad = fill_slots(policies, i, default, starts, parts, pairs, slots)
-        if bad >= 0:
-            return -1 - (i * columns + bad)
+        if not fill_slots(policies, i, default, starts, parts, pairs, slots):
+            return -1
         total, lost = 0.0, 0.0
         for n in range(layers.shape[0]):
-            at = layers[n, 0] + np.uint64(slots[layers[n, 1]]) + (np.uint64(slots[layers[n, 2]]) << np.uint64(8))
+            at = find_place(layers, n, slots)
             energy = table[at]
             if energy <= 0.0 and guard[at] <= 0:
                 wanted[at] = 1
@@ -196,14 +196,12 @@ def find_peaks(
     Returns
     -------
     int
-        0, or as `sum_counts` where bits are out of range.
+        0, or -1 where bits are out of range.
     """
-    columns = policies.shape[1]
-    slots = np.zeros(columns + starts.shape[0] + 1 + pairs.shape[0], np.uint8)
+    slots = np.zeros(policies.shape[1] + starts.shape[0] + 1 + pairs.shape[0], np.uint8)
     for i in range(policies.shape[0]):
-        bad = fill_slots(policies, i, default, starts, parts, pairs, slots)
-        if bad >= 0:
-            return -1 - (i * columns + bad)
+        if not fill_slots(policies, i, default, starts, parts, pairs, slots):
+            return -1
         live, most = 0, 0
         for e in range(events.shape[0]):
             t = abs(events[e]) - 1

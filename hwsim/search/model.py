@@ -22,7 +22,7 @@ from hwsim.pipeline.prices import choose_prices
 from hwsim.pipeline.simulate import Progress, resolve_arch, resolve_network, simulate
 from hwsim.pipeline.workloads import list_workloads
 from hwsim.search.book import Book, Job, at_formats
-from hwsim.search.forms import list_columns, read_array, read_base, read_bits
+from hwsim.search.forms import list_columns, read_array, read_base, read_bits, refuse_range
 from hwsim.search.store import Store, choose_path
 from hwsim.search.structure import MOST_AXES, describe_structure
 from hwsim.search.tables import MOST_BITS, Float64, Int8, OutOfRange, Tables
@@ -167,7 +167,7 @@ class CostModel:
 
     def _look_up(self, policies: Policies, metric: str) -> Any:
         if isinstance(policies, list | tuple) and any(isinstance(one, Policy | str) for one in policies):
-            return np.array([self._look_up(policy, metric) for policy in policies])
+            return np.array([self._look_up(policy, metric) for policy in policies], _find_dtype(metric))
         if isinstance(policies, Policy | str):
             policy = self._read_policy(policies) if isinstance(policies, str) else policies
             columns = None if self._tables is None else list_columns(policy, self.base, self._rows)
@@ -176,15 +176,15 @@ class CostModel:
             return self._sum(columns, policy.default.a_bits, metric)[0].item()
         array = read_array(policies, len(self.layers))
         if self._tables is None:
+            if ((array < 1) | (array > MOST_BITS)).any():
+                refuse_range(policies, self.layers)
             rows = array.reshape(-1, len(self.layers), 2)
             found = [getattr(self._whole.price(self.to_policy(row)), metric) for row in rows]
-            return np.array(found) if array.ndim == 3 else found[0]
+            return np.array(found, _find_dtype(metric)) if array.ndim == 3 else found[0]
         try:
             sums = self._sum(array.reshape(-1, 2 * len(self.layers)), self.base.a_bits, metric)
-        except OutOfRange as bad:
-            name, what = self.layers[bad.column // 2], "wa"[bad.column % 2]
-            given = np.asarray(policies).reshape(-1, 2 * len(self.layers))[bad.row, bad.column].item()
-            raise SpecError(f"policy {bad.row}, layer {name}: {what}_bits", given, "1 to 16") from None
+        except OutOfRange:
+            refuse_range(policies, self.layers)
         return sums if array.ndim == 3 else sums[0].item()
 
     def _sum(self, columns: Int8, default: int, metric: str) -> Int64 | Float64:
@@ -204,9 +204,19 @@ class CostModel:
         return resolve_policy(text, self.network, self._model).policy
 
     def to_policy(self, array: npt.ArrayLike) -> Policy:
-        """Return one array ``[L, 2]`` as a Policy."""
-        rows = read_array(array, len(self.layers)).reshape(-1, 2).tolist()
-        formats = (replace(self.base, w_bits=w, a_bits=a) for w, a in rows)
+        """Return one array ``[L, 2]`` as a Policy.
+
+        Raises
+        ------
+        SpecError
+            Another shape, no integers, bits that are not 1 to 16.
+        """
+        rows = read_array(array, len(self.layers))
+        if rows.ndim != 2:
+            raise SpecError("policy.shape", rows.shape, f"[{len(self.layers)}, 2]")
+        if ((rows < 1) | (rows > MOST_BITS)).any():
+            refuse_range(array, self.layers)
+        formats = (replace(self.base, w_bits=w, a_bits=a) for w, a in rows.tolist())
         return Policy(default=self.base, layers=tuple(zip(self.layers, formats, strict=True)))
 
     def to_array(self, policy: Policy | str) -> Int8:
@@ -353,3 +363,7 @@ def _find_metric(metric: str) -> int:
     if metric not in METRICS:
         raise SpecError("metric", metric, " or ".join(METRICS))
     return METRICS.index(metric)
+
+
+def _find_dtype(metric: str) -> type[np.int64] | type[np.float64]:
+    return np.float64 if metric == "energy_pj" else np.int64

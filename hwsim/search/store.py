@@ -20,6 +20,7 @@ from hwsim.search.structure import Formats
 
 TIMEOUT_S = 10.0
 """How long a process waits for another's transaction."""
+COLUMNS = "layer, formats, cycles, energy_pj, weight_bits, checksum"
 TABLE = (
     "create table if not exists prices (layer blob, formats blob, cycles integer, energy_pj real, weight_bits integer, "
     "checksum integer, primary key (layer, formats)) without rowid"
@@ -63,19 +64,20 @@ class Store:
             self._disk.execute("pragma synchronous=normal")
             self._disk.execute(TABLE)
         except (OSError, sqlite3.Error) as error:
+            self.close()
             self._disk, self._writes = self._open_to_read(path), False
             self._warn(error, "is not written to" if self._disk else "is not used")
 
     def _open_to_read(self, path: Path) -> sqlite3.Connection | None:
         """Return a connection that only reads, None where the file holds no prices."""
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        disk = None
         try:
-            disk = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=TIMEOUT_S, check_same_thread=False
-            )
-            disk.execute(
-                "select layer, formats, cycles, energy_pj, weight_bits, checksum from prices limit 1"
-            ).fetchone()
+            disk = sqlite3.connect(address, uri=True, timeout=TIMEOUT_S, check_same_thread=False)
+            disk.execute(f"select {COLUMNS} from prices limit 1").fetchone()
         except (OSError, sqlite3.Error):
+            if disk is not None:
+                disk.close()
             return None
         return disk
 
@@ -96,7 +98,7 @@ class Store:
                 if _sum_up(layer, formats, entry) == checksum:
                     found[tuple(formats)] = entry
         except (sqlite3.Error, struct.error, TypeError) as error:
-            self._disk, self._writes = None, False
+            self.close()
             self._warn(error, "is not used")
             return {}
         return found

@@ -25,17 +25,7 @@ COMPENSATED = int(sys.version_info >= (3, 12))
 
 
 class OutOfRange(Exception):
-    """Bits that are not 1 to 16.
-
-    Parameters
-    ----------
-    row, column : int
-        Policy, and column of it.
-    """
-
-    def __init__(self, row: int, column: int) -> None:
-        super().__init__(row, column)
-        self.row, self.column = row, column
+    """Bits that are not 1 to 16."""
 
 
 class Tables:
@@ -112,7 +102,7 @@ class Tables:
     ) -> Int64:
         sums = np.empty(len(policies), np.int64)
         before = (policies.view(np.uint8), default - 1, *self._slots, layers)
-        while self._check(sum_counts(*before, self.cycles, table, self._wanted, sums), policies):
+        while self._check(sum_counts(*before, self.cycles, table, self._wanted, sums)):
             build(self._take_wanted())
         return sums
 
@@ -128,7 +118,7 @@ class Tables:
             self.cycles,
             self.energy_pj,
         )
-        while self._check(sum_energies(*before, self._wanted, sums), policies):
+        while self._check(sum_energies(*before, self._wanted, sums)):
             build(self._take_wanted())
         return sums
 
@@ -136,13 +126,13 @@ class Tables:
         """Return the largest sums of live activations, bits, int64 [policies]."""
         peaks = np.empty(len(policies), np.int64)
         before = (policies.view(np.uint8), default - 1, *self._slots)
-        self._check(find_peaks(*before, self._tensors, self._events, peaks), policies)
+        self._check(find_peaks(*before, self._tensors, self._events, peaks))
         return peaks
 
-    def _check(self, status: int, policies: Int8) -> int:
+    def _check(self, status: int) -> int:
         if status < 0:
             self._take_wanted()
-            raise OutOfRange(*divmod(-1 - int(status), policies.shape[1]))
+            raise OutOfRange
         return int(status)
 
     def _take_wanted(self) -> Int64:
