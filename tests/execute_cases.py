@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from hwsim.core.arch import Arch
-from hwsim.core.datapath import Datapath, Workload
+from hwsim.core.datapath import Datapath, LayerData, Workload
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Mapping
 from hwsim.core.network import Network, TensorSpec
@@ -174,3 +174,9 @@ def execute_case(case: Case, datapath: Datapath, order: str, fill: int = 0):
     store_tensor(wanted, int(ready.out[5]), run_functional(case), case.workload.out_bits, int(ready.scalars[0]))
     end = int(ready.scalars[4])
     return np.unpackbits(after, bitorder="little")[:end], np.unpackbits(wanted, bitorder="little")[:end]
+
+
+def check_program(case: Case, data: LayerData | None = None) -> None:
+    """Run the Program of a case, executed in its own order: it leaves what the functional model stores."""
+    after, wanted = execute_case(case, case.arch.bind(case.workload, data), "program", fill=0xA6)
+    np.testing.assert_array_equal(after, wanted)

@@ -17,11 +17,11 @@ from hwsim.core.datapath import Datapath, LayerData
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Mapping, list_boxes
 from hwsim.core.policy import LayerFormat
-from hwsim.quant.runs import PrunedWeights
 from tests import naive_bismo, naive_scnn, naive_simd
 from tests.naive_cases import conv, workload_of
 from tests.naive_mpic import Core
 from tests.naive_windows import Window
+from tests.pruned_cases import hold
 
 OPERANDS, RESULTS = 2, 1
 """Registers that an instruction of a RISC core reads and writes."""
@@ -174,8 +174,7 @@ def test_scnn_finds_the_coordinates_of_every_product(layer, density):
         SCNN["small"], preset="small+", pe_rows=2, pe_cols=2, weights=3, activations=2, banks=4, bank_entries=25, queue=2,
         group_filters=3, block_channels=4, index_bits=3,
     )  # fmt: skip
-    codec = PrunedWeights(integers=weight.astype(np.int8), scale=np.ones(len(weight), np.float32), bits=8)
-    datapath = arch.bind(workload_of(layer), LayerData(activation=x, zero_point=0, codec=codec))
+    datapath = arch.bind(workload_of(layer), LayerData(activation=x, zero_point=0, codec=hold(weight)))
     rows, cols = datapath.rows, datapath.cols
     machine = naive_scnn.Machine(
         2, 2, 3, 2, 4, 25, 2, min(3, layer.K), min(4, layer.C), 3, (rows.block, cols.block), (rows.part, cols.part),

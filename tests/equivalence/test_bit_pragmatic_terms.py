@@ -16,10 +16,11 @@ from hwsim.core.datapath import LayerData
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Mapping, list_boxes
-from tests.execute_cases import cases, execute_case
+from tests.execute_cases import cases, check_program
 from tests.naive_bit_pragmatic import Machine
 from tests.naive_cases import workload_of
 from tests.naive_windows import Window, small_layers, tilings, windows
+from tests.tile_checks import check_places
 
 
 @st.composite
@@ -70,6 +71,7 @@ def test_every_tile_takes_the_cycles_of_the_model_and_the_sums_are_the_convoluti
     counts = {(x.component, x.verb): x.count for x in datapath.count_actions(Mapping(tile=tile, order="MKC"))}
     assert counts.get(("units", "shift"), 0) == counts.get(("units", "add"), 0) == moved["terms"]
     assert counts["sums", "shift_add"] == moved["units"]
+    check_places(datapath, tile)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +108,11 @@ def test_columns_wait_for_the_slowest():
 @given(case=cases(), arch=archs())
 def test_programs_leave_what_the_functional_model_stores(case, arch):
     arch = replace(arch, shell=case.arch.shell, memory=case.arch.memory)
-    case = replace(case, arch=arch)
-    data = None
+    case, data = replace(case, arch=arch), None
     if case.layer.kind == "mac":
         name = "layer:in" if "layer:in" in case.tensors.activations else "x"
         data = LayerData(activation=case.inputs["x"], zero_point=case.tensors.activations[name].zero_point)
-    after, wanted = execute_case(case, arch.bind(case.workload, data), "program", fill=0xA6)
-    np.testing.assert_array_equal(after, wanted)
+    check_program(case, data)
 
 
 def test_what_the_engine_has_not_is_refused():

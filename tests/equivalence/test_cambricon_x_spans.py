@@ -16,11 +16,12 @@ from hwsim.core.datapath import LayerData
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Mapping, list_boxes
-from hwsim.quant.runs import PrunedWeights
-from tests.execute_cases import cases, execute_case
+from tests.execute_cases import cases, check_program
 from tests.naive_cambricon_x import Machine
 from tests.naive_cases import workload_of
 from tests.naive_windows import Window, small_layers, tilings, windows
+from tests.pruned_cases import hold, prune_case
+from tests.tile_checks import check_places
 
 
 @st.composite
@@ -30,10 +31,6 @@ def archs(draw):
         PRESETS["small"], preset="small+", elements=draw(st.integers(1, 5)), multipliers=draw(st.integers(1, 4)),
         span=draw(st.sampled_from([25, 30, 64])), index_bits=draw(st.integers(1, 4)),
     )  # fmt: skip
-
-
-def hold(integers, bits: int = 8) -> PrunedWeights:
-    return PrunedWeights(integers=integers.astype(np.int8), scale=np.ones(len(integers), np.float32), bits=bits)
 
 
 def bind(arch, window: Window, w_bits: int = 8):
@@ -84,10 +81,7 @@ def test_every_tile_takes_the_cycles_of_the_model_and_the_sums_are_the_convoluti
 @given(window=windows(small_layers(6000)), arch=archs(), data=st.data())
 def test_accumulators_take_places_of_their_own(window, arch, data):
     datapath = bind(arch, window)
-    size = np.array(data.draw(tilings(window.layer, datapath.quantum())))
-    places = datapath.psum_places(size)
-    assert len(set(places.tolist())) == len(places) == np.prod(size[[0, 1, 2, 4, 5]])
-    assert 0 <= places.min() <= places.max() < int(datapath.psum_slots(size[None])[0])
+    check_places(datapath, data.draw(tilings(window.layer, datapath.quantum())))
 
 
 @pytest.mark.parametrize(
@@ -136,19 +130,8 @@ def test_pruning_keeps_the_share_and_the_roof_counts_what_is_kept():
 @given(case=cases(), arch=archs(), share=st.sampled_from([0.0, 0.6, 0.95]))
 def test_programs_leave_what_the_functional_model_stores(case, arch, share):
     arch = replace(arch, shell=case.arch.shell, memory=case.arch.memory)
-    case, data = replace(case, arch=arch), None
-    if case.layer.kind == "mac":
-        held = case.tensors.layers["layer"]
-        weight = np.clip(held.weight.astype(np.int64), -127, 127)
-        weight[np.random.default_rng(7).random(weight.shape) < share] = 0
-        held = replace(held, weight=weight.astype(np.int8), w_zero=None, w_bits=8)
-        fmt = replace(case.workload.fmt, w_bits=8)
-        case = replace(
-            case, tensors=replace(case.tensors, layers={"layer": held}), workload=replace(case.workload, fmt=fmt)
-        )
-        data = LayerData(activation=case.inputs["x"], codec=hold(weight))
-    after, wanted = execute_case(case, arch.bind(case.workload, data), "program", fill=0xA6)
-    np.testing.assert_array_equal(after, wanted)
+    case, data = prune_case(replace(case, arch=arch), share)
+    check_program(case, data)
 
 
 def test_what_the_engine_has_not_is_refused():

@@ -15,10 +15,11 @@ from hwsim.archs.diannao.spec import PRESETS
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Mapping, list_boxes
-from tests.execute_cases import cases, execute_case
+from tests.execute_cases import cases, check_program
 from tests.naive_cases import workload_of
 from tests.naive_diannao import run_tile
 from tests.naive_windows import small_layers, tilings, windows
+from tests.tile_checks import check_places
 
 SIDES = st.integers(1, 6)
 
@@ -66,20 +67,14 @@ def test_programs_leave_what_the_functional_model_stores(case, outputs, inputs):
     arch = replace(
         base, preset="small+", outputs=outputs, inputs=inputs, bits=16, shell=case.arch.shell, memory=case.arch.memory
     )
-    case = replace(case, arch=arch)
-    after, wanted = execute_case(case, arch.bind(case.workload), "program", fill=0xA6)
-    np.testing.assert_array_equal(after, wanted)
+    check_program(replace(case, arch=arch))
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(layer=small_layers(), outputs=SIDES, data=st.data())
 def test_accumulators_take_places_of_their_own(layer, outputs, data):
     arch = replace(PRESETS["small"], preset="small+", outputs=outputs)
-    size = np.array(data.draw(tilings(layer)))
-    datapath = arch.bind(workload_of(layer))
-    places = datapath.psum_places(size)
-    assert len(set(places.tolist())) == len(places) == np.prod(size[[0, 1, 2, 4, 5]])
-    assert 0 <= places.min() <= places.max() < int(datapath.psum_slots(size[None])[0])
+    check_places(arch.bind(workload_of(layer)), data.draw(tilings(layer)))
 
 
 @pytest.mark.parametrize(("w", "a"), [(9, 8), (8, 9)])

@@ -19,14 +19,14 @@ from hwsim.archs.eyeriss.choose import (
 )
 from hwsim.archs.eyeriss.schedule import Arrangement, count_tile, describe_filter, list_arrangements
 from hwsim.archs.eyeriss.spec import PRESETS
-from hwsim.core.mapping import CYCLES_TIE, TILE_DIMS, Mapping, list_boxes
-from hwsim.core.policy import LayerFormat
+from hwsim.core.mapping import CYCLES_TIE, TILE_DIMS, Mapping
 from hwsim.nets.load import load_network
 from hwsim.pipeline.layer import run_layer
 from mappers.search import find_mapping
-from tests.execute_cases import cases, execute_case
+from tests.execute_cases import cases, check_program
 from tests.naive_cases import conv, mappings, windowed_layers, workload_of
 from tests.naive_eyeriss import Machine
+from tests.tile_checks import check_places, check_sums
 
 
 @st.composite
@@ -148,36 +148,24 @@ def eyeriss_cases(draw):
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(eyeriss_cases())
 def test_the_output_of_a_program_is_the_functional_model_s(case):
-    after, wanted = execute_case(case, case.arch.bind(case.workload), "program", fill=0xA6)
-    np.testing.assert_array_equal(after, wanted)
+    check_program(case)
 
 
 @st.composite
 def tiled(draw):
     """A datapath and a tiling of its layer."""
     layer = draw(windowed_layers("conv", 6, 3))
-    fmt = LayerFormat(w_bits=draw(st.integers(1, 16)), a_bits=draw(st.integers(1, 16)))
-    return draw(archs()).bind(workload_of(layer, fmt.w_bits, fmt.a_bits)), draw(mappings(layer))
+    workload = workload_of(layer, draw(st.integers(1, 16)), draw(st.integers(1, 16)))
+    return draw(archs()).bind(workload), draw(mappings(layer))
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(tiled())
 def test_sums_over_tiles_are_those_of_single_tiles(case):
     datapath, mapping = case
-    layer = datapath.layer
-    times = datapath.exec_times(list_boxes(layer, mapping.tile))
-    totals = datapath.sum_tiles(np.array([mapping.tile, tuple(getattr(layer, dim) for dim in TILE_DIMS)]))
-    assert int(totals.busy[0]) == int(times.busy.sum())
+    times, _ = check_sums(datapath, mapping)
     assert ((times.fill > 0) & (times.fill < times.busy)).all()
-    moved = {(x.component, x.verb): x.count for x in datapath.count_actions(mapping) if x.verb in ("read", "write")}
-    assert moved["wbuf", "read"] == int(totals.wbuf_read_bits[0])
-    assert moved["ibuf", "read"] == int(totals.ibuf_read_bits[0])
-    assert moved["obuf", "read"] + moved["obuf", "write"] == int(totals.psum_bits[0])
-    assert moved["obuf", "write"] - moved["obuf", "read"] == layer.out_elements * datapath.arch.shell.psum_bits
-    size = np.array(mapping.tile)
-    places = datapath.psum_places(size)
-    assert len(set(places.tolist())) == len(places) == np.prod(size[[0, 1, 2, 4, 5]])
-    assert 0 <= places.min() <= places.max() < int(datapath.psum_slots(size[None])[0])
+    check_places(datapath, mapping.tile)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

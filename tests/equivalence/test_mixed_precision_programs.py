@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from hwsim.archs.bismo.spec import PRESETS as BISMO
 from hwsim.archs.bitfusion.spec import PRESETS as BITFUSION
-from hwsim.core.datapath import Workload
-from hwsim.core.mapping import TILE_DIMS, list_boxes
-from hwsim.core.policy import LayerFormat
-from tests.execute_cases import cases, execute_case
-from tests.naive_cases import mappings, windowed_layers
+from tests.execute_cases import cases, check_program
+from tests.naive_cases import mappings, windowed_layers, workload_of
+from tests.tile_checks import check_places, check_sums
 
 SIDES = st.integers(1, 5)
 
@@ -39,43 +37,27 @@ def mixed_cases(draw):
 @settings(max_examples=120, deadline=None, derandomize=True)
 @given(mixed_cases())
 def test_the_output_is_the_functional_model_s(case):
-    after, wanted = execute_case(case, case.arch.bind(case.workload), "program", fill=0xA6)
-    np.testing.assert_array_equal(after, wanted)
+    check_program(case)
 
 
 @st.composite
 def tiled(draw):
     """A datapath and a tiling of its layer."""
     layer = draw(windowed_layers("conv", 6, 3))
-    fmt = LayerFormat(w_bits=draw(st.integers(1, 16)), a_bits=draw(st.integers(1, 16)))
-    workload = Workload(layer=layer, fmt=fmt, out_bits=8, operand_bits=(fmt.a_bits,), operand_shapes=(layer.in_shape,))
-    arch = draw(mixed_archs(BISMO["small"]))
-    return arch.bind(workload), draw(mappings(layer))
+    workload = workload_of(layer, draw(st.integers(1, 16)), draw(st.integers(1, 16)))
+    return draw(mixed_archs(BISMO["small"])).bind(workload), draw(mappings(layer))
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(tiled())
 def test_sums_over_tiles_are_those_of_single_tiles(case):
     datapath, mapping = case
-    boxes = list_boxes(datapath.layer, mapping.tile)
-    times = datapath.exec_times(boxes)
-    assert (times.fill >= 0).all()
+    times, _ = check_sums(datapath, mapping)
     assert (times.fill < np.maximum(times.busy, 1)).all()
-    totals = datapath.sum_tiles(np.array([mapping.tile, tuple(getattr(datapath.layer, dim) for dim in TILE_DIMS)]))
-    assert int(totals.busy[0]) == int(times.busy.sum())
-    psum = datapath.arch.shell.psum_bits
-    moved = {(x.component, x.verb): x.count for x in datapath.count_actions(mapping) if x.verb in ("read", "write")}
-    assert moved["wbuf", "read"] == int(totals.wbuf_read_bits[0])
-    assert moved["ibuf", "read"] == int(totals.ibuf_read_bits[0])
-    assert moved["obuf", "read"] + moved["obuf", "write"] == int(totals.psum_bits[0])
-    assert moved["obuf", "write"] - moved["obuf", "read"] == datapath.layer.out_elements * psum
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(tiled())
 def test_accumulators_take_places_of_their_own(case):
     datapath, mapping = case
-    size = np.array(mapping.tile)
-    places = datapath.psum_places(size)
-    assert len(set(places.tolist())) == len(places) == np.prod(size[[0, 1, 2, 4, 5]])
-    assert 0 <= places.min() <= places.max() < int(datapath.psum_slots(size[None])[0])
+    check_places(datapath, mapping.tile)

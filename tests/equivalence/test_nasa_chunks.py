@@ -14,10 +14,11 @@ from hwsim.archs.nasa.spec import CHUNKS, DATAFLOWS, PRESETS
 from hwsim.core.datapath import Workload
 from hwsim.core.mapping import ORDERS, TILE_DIMS, Mapping, list_boxes
 from hwsim.core.policy import LayerFormat
-from tests.execute_cases import cases, execute_case
+from tests.execute_cases import cases, check_program
 from tests.naive_cases import conv, mappings
 from tests.naive_nasa import Chunk, refer
 from tests.naive_windows import Window, small_layers, tilings, windows
+from tests.tile_checks import check_places, check_sums
 
 OPERATORS = st.sampled_from(tuple(CHUNKS))
 BITS = {"multiply": (8, 8), "shift": (6, 16), "add": (6, 6)}
@@ -118,32 +119,20 @@ def tiled(draw):
 def test_sums_over_tiles_are_those_of_single_tiles(case):
     datapath, mapping = case
     layer = datapath.layer
-    times = datapath.exec_times(list_boxes(layer, mapping.tile))
-    assert (times.fill >= 0).all()
+    times, _ = check_sums(datapath, mapping)
     assert (times.fill < times.busy).all()
-    totals = datapath.sum_tiles(np.array([mapping.tile, tuple(getattr(layer, dim) for dim in TILE_DIMS)]))
-    assert int(totals.busy[0]) == int(times.busy.sum())
-    assert int(totals.busy[0]) * datapath.peak_macs_per_cycle() >= layer.macs
-    moved: Counter = Counter()
-    for action in datapath.count_actions(mapping):
-        moved[action.component, action.verb] += action.count
-    assert moved["wbuf", "read"] == int(totals.wbuf_read_bits[0])
-    assert moved["ibuf", "read"] == int(totals.ibuf_read_bits[0])
-    assert moved["obuf", "read"] + moved["obuf", "write"] == int(totals.psum_bits[0])
-    assert moved["obuf", "write"] - moved["obuf", "read"] == layer.out_elements * datapath.arch.shell.psum_bits
+    assert int(times.busy.sum()) * datapath.peak_macs_per_cycle() >= layer.macs
+    found = {(x.component, x.verb): x.count for x in datapath.count_actions(mapping)}
     operation = {"multiply": "mult", "shift": "shift", "add": "add"}[datapath.chunk.operator]
-    assert moved["mac", operation] == moved["sum", "add"] == layer.macs
+    assert found["mac", operation] == found["sum", "add"] == layer.macs
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(tiled())
 def test_accumulators_take_places_of_their_own(case):
     datapath, mapping = case
-    size = np.array(mapping.tile)
-    places = datapath.psum_places(size)
-    assert len(set(places.tolist())) == len(places) == np.prod(size[[0, 1, 2, 4, 5]])
-    assert 0 <= places.min() <= places.max() < int(datapath.psum_slots(size[None])[0])
-    along_c = size.copy()
+    places = check_places(datapath, mapping.tile)
+    along_c = np.array(mapping.tile)
     along_c[3] = 1
     np.testing.assert_array_equal(datapath.psum_places(along_c), places)
 
@@ -178,8 +167,7 @@ def programs(draw):
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(programs())
 def test_the_output_is_the_functional_model_s(case):
-    after, wanted = execute_case(case, case.arch.bind(case.workload), "program", fill=0xA6)
-    np.testing.assert_array_equal(after, wanted)
+    check_program(case)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -16,11 +16,12 @@ from hwsim.core.datapath import LayerData
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Mapping, list_boxes
-from hwsim.quant.runs import PrunedWeights
-from tests.execute_cases import cases, execute_case
+from tests.execute_cases import cases, check_program
 from tests.naive_cases import workload_of
 from tests.naive_scnn import Machine
 from tests.naive_windows import Window, small_layers, tilings, windows
+from tests.pruned_cases import hold, prune_case
+from tests.tile_checks import check_places
 
 
 @st.composite
@@ -34,10 +35,6 @@ def archs(draw):
         bank_entries=-(-draw(st.sampled_from([8, 40, 200])) // banks), queue=draw(st.sampled_from([1, 2, 4])),
         group_filters=group, block_channels=draw(st.sampled_from([1, 3, 16])), index_bits=draw(st.integers(1, 4)),
     )  # fmt: skip
-
-
-def hold(integers) -> PrunedWeights:
-    return PrunedWeights(integers=integers.astype(np.int8), scale=np.ones(len(integers), np.float32), bits=8)
 
 
 def bind(arch, window: Window, zero: int = 0):
@@ -111,10 +108,7 @@ def test_a_tile_cut_anywhere_is_never_faster_and_its_weights_come_out_again(wind
         assert packed.size == int(bits)
         back = datapath.unpack_weights(packed, lo, hi, signed=True)
         np.testing.assert_array_equal(back, blocks[lo[1] : hi[1], lo[2] : hi[2], lo[3] : hi[3]])
-    size = np.array(tile)
-    places = datapath.psum_places(size)
-    assert len(set(places.tolist())) == len(places) == np.prod(size[[0, 1, 2, 4, 5]])
-    assert 0 <= places.min() <= places.max() < int(datapath.psum_slots(size[None])[0])
+    check_places(datapath, tile)
 
 
 ONE = replace(
@@ -184,19 +178,8 @@ def test_large_planes_are_cut_so_that_accumulators_and_buffers_hold_them():
 @given(case=cases(), arch=archs(), share=st.sampled_from([0.0, 0.6, 0.95]))
 def test_programs_leave_what_the_functional_model_stores(case, arch, share):
     arch = replace(arch, shell=case.arch.shell, memory=case.arch.memory)
-    case, data = replace(case, arch=arch), None
-    if case.layer.kind == "mac":
-        held = case.tensors.layers["layer"]
-        weight = np.clip(held.weight.astype(np.int64), -127, 127)
-        weight[np.random.default_rng(7).random(weight.shape) < share] = 0
-        held = replace(held, weight=weight.astype(np.int8), w_zero=None, w_bits=8)
-        fmt = replace(case.workload.fmt, w_bits=8)
-        case = replace(
-            case, tensors=replace(case.tensors, layers={"layer": held}), workload=replace(case.workload, fmt=fmt)
-        )
-        data = LayerData(activation=case.inputs["x"], codec=hold(weight))
-    after, wanted = execute_case(case, arch.bind(case.workload, data), "program", fill=0xA6)
-    np.testing.assert_array_equal(after, wanted)
+    case, data = prune_case(replace(case, arch=arch), share)
+    check_program(case, data)
 
 
 def test_what_the_engine_has_not_is_refused():

@@ -12,11 +12,12 @@ from hwsim.archs.simd.datapath import TAIL_CYCLES
 from hwsim.archs.simd.spec import PRESETS
 from hwsim.core.datapath import Workload
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import TILE_DIMS, Boxes, Mapping, list_boxes
+from hwsim.core.mapping import TILE_DIMS, list_boxes
 from hwsim.core.policy import LayerFormat
 from tests import naive_simd as naive
 from tests.execute_cases import cases, execute_case
 from tests.naive_cases import mappings, windowed_layers
+from tests.tile_checks import check_places, check_sums
 
 
 @st.composite
@@ -126,19 +127,10 @@ def tiled(draw):
 @given(tiled())
 def test_sums_over_tiles_are_those_of_single_tiles(case):
     datapath, mapping = case
-    boxes = list_boxes(datapath.layer, mapping.tile)
-    times = datapath.exec_times(boxes)
-    assert (times.fill <= times.busy).all()
+    times, _ = check_sums(datapath, mapping)
     assert (times.tail == TAIL_CYCLES).all()
-    whole = tuple(getattr(datapath.layer, dim) for dim in TILE_DIMS)
-    totals = datapath.sum_tiles(np.array([mapping.tile, whole]))
-    assert int(totals.busy[0]) == int(times.busy.sum())
-    everything = Boxes(np.zeros((1, 6), np.int64), np.array([whole]))
-    assert int(totals.busy[1]) == int(datapath.exec_times(everything).busy[0])
-    moved = {(x.component, x.verb): x.count for x in datapath.count_actions(mapping) if x.verb in ("read", "write")}
-    assert moved["wbuf", "read"] == int(totals.wbuf_read_bits[0])
-    assert moved["ibuf", "read"] == int(totals.ibuf_read_bits[0])
-    assert moved["obuf", "read"] + moved["obuf", "write"] == int(totals.psum_bits[0])
+    check_places(datapath, mapping.tile)
+    boxes = list_boxes(datapath.layer, mapping.tile)
     weights = datapath.weight_tile_bits(boxes)
     sums, first = datapath.sum_weight_tiles(np.array([mapping.tile]), 1)
     pixels = np.unique(boxes.lo[:, [0, 4, 5]], axis=0).shape[0]
@@ -151,8 +143,7 @@ def test_sums_over_tiles_are_those_of_single_tiles(case):
 def test_the_output_is_the_functional_model_s(case, core):
     assume(case.layer.kind == "mac")
     arch = replace(core, shell=case.arch.shell, memory=case.arch.memory)
-    case = replace(case, arch=arch)
-    after, wanted = execute_case(case, arch.bind_mac(case.workload, None), "program", fill=0xA6)
+    after, wanted = execute_case(replace(case, arch=arch), arch.bind_mac(case.workload, None), "program", fill=0xA6)
     np.testing.assert_array_equal(after, wanted)
 
 
@@ -165,4 +156,3 @@ def test_a_mapping_is_found_for_a_fully_connected_layer_of_one_image():
     # every weight is loaded once, 32 bytes a cycle: the core is bound by its loads
     assert busy >= layer.weights // 32
     assert busy <= 1.2 * layer.weights // 32
-    assert Mapping(tile=tile, order="MKC").tile == tile
