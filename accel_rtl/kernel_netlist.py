@@ -1,0 +1,202 @@
+"""Kernels that run a netlist of gates, 64 streams at once, a bit of each net's word a stream.
+
+Arrays are those of `accel_rtl.mapped.MappedNetlist`. Two ways to pass a cycle: cells in their order, so that every net has its
+settled value at once; or every cell a unit of time behind its inputs, which shows what a net does until it settles. Counts of a
+net come by way: row 0 between settled values, row 1 with what is in between (filled where ``timed``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwsim.core.jit import kernel
+
+_FIVES, _THREES, _ONES = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
+_U0, _U1, _U2, _U3, _U4 = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+_U8, _U16, _U32, _U127 = np.uint64(8), np.uint64(16), np.uint64(32), np.uint64(127)
+_FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@kernel
+def count_ones(word):
+    """Return how many bits of a uint64 are set, int64."""
+    word = word - ((word >> _U1) & _FIVES)
+    word = (word & _THREES) + ((word >> _U2) & _THREES)
+    word = (word + (word >> _U4)) & _ONES
+    word = word + (word >> _U8)
+    word = word + (word >> _U16)
+    word = word + (word >> _U32)
+    return np.int64(word & _U127)
+
+
+@kernel
+def look_up(truth, first, last, inputs, values, scratch):
+    """Return a truth table's value over nets ``inputs[first:last]``, uint64; ``scratch`` has 32 words."""
+    count = last - first
+    if count == 0:
+        return _FULL if truth & _U1 else _U0
+    x = values[inputs[first]]
+    size = 1 << (count - 1)
+    for j in range(size):
+        pair = (truth >> np.uint64(2 * j)) & _U3
+        if pair == _U0:
+            scratch[j] = _U0
+        elif pair == _U1:
+            scratch[j] = ~x
+        elif pair == _U2:
+            scratch[j] = x
+        else:
+            scratch[j] = _FULL
+    for k in range(1, count):
+        x = values[inputs[first + k]]
+        size >>= 1
+        for j in range(size):
+            low = scratch[2 * j]
+            scratch[j] = low ^ ((low ^ scratch[2 * j + 1]) & x)
+    return scratch[0]
+
+
+@kernel
+def settle(cell_out, cell_first, cell_inputs, cell_truth, values):
+    """Set the outputs of all cells, in their order."""
+    scratch = np.empty(32, np.uint64)
+    for i in range(cell_out.size):
+        values[cell_out[i]] = look_up(cell_truth[i], cell_first[i], cell_first[i + 1], cell_inputs, values, scratch)
+
+
+@kernel
+def run_cycles(
+    stimulus, in_nets, out_nets, cell_out, cell_first, cell_inputs, cell_truth, fan_first, fan_cells, reg_out, reg_first,
+    reg_inputs, reg_truth, state_first, lanes, counted, timed, values, toggles, rises, shares, states, outputs,
+):  # fmt: skip
+    """Run cycles: inputs change and registers take their next value, cells settle, outputs are seen.
+
+    Parameters
+    ----------
+    stimulus : ndarray uint64 [T, inputs]
+    in_nets, out_nets : ndarray int64
+        Nets that are set, and that are seen.
+    cell_*, reg_* : ndarray
+        Of `Functions`.
+    fan_first, fan_cells : ndarray int64
+        Cells that read each net.
+    state_first : ndarray int64 [registers + 1]
+        Where the states of each begin in ``states``: 2 ** (inputs + 1), its own output the highest bit.
+    lanes : uint64
+        Streams that count.
+    counted, timed : int64
+        Whether to count; whether cells take time.
+    values : ndarray uint64 [nets]
+        Changed: settled values.
+    toggles, rises : ndarray int64 [2, nets]
+        Added to.
+    shares : ndarray int64 [2, cell inputs]
+        Added to: changes of a cell's output that came with one of this input.
+    states : ndarray int64
+        Added to: cycles that registers passed in each state of inputs and output.
+    outputs : ndarray uint64 [T, outputs]
+        Filled.
+    """
+    scratch = np.empty(32, np.uint64)
+    nets, cells, regs = values.size, cell_out.size, reg_out.size
+    before = np.empty(nets, np.uint64)
+    following = np.empty(regs, np.uint64)
+    change = np.zeros(nets, np.uint64)  # of the step before, where ``stamp`` says so
+    stamp = np.full(nets, -1, np.int64)
+    queued = np.full(cells, -1, np.int64)
+    todo, later = np.empty(cells, np.int64), np.empty(cells, np.int64)
+    fresh = np.empty(cells, np.uint64)
+    step = 0
+    for t in range(stimulus.shape[0]):
+        before[:] = values
+        for i in range(regs):
+            following[i] = look_up(reg_truth[i], reg_first[i], reg_first[i + 1], reg_inputs, values, scratch)
+        for i in range(regs):
+            values[reg_out[i]] = following[i]
+        for i in range(in_nets.size):
+            values[in_nets[i]] = stimulus[t, i]
+        if timed == 0 or counted == 0:
+            for i in range(cells):
+                values[cell_out[i]] = look_up(
+                    cell_truth[i], cell_first[i], cell_first[i + 1], cell_inputs, values, scratch
+                )
+        else:
+            step += 1
+            many = 0
+            for source in range(2):
+                for i in range(regs if source == 0 else in_nets.size):
+                    net = reg_out[i] if source == 0 else in_nets[i]
+                    differs = values[net] ^ before[net]
+                    if differs != _U0 and stamp[net] != step:
+                        change[net] = differs
+                        stamp[net] = step
+                        toggles[1, net] += count_ones(differs & lanes)
+                        rises[1, net] += count_ones(differs & values[net] & lanes)
+                        for j in range(fan_first[net], fan_first[net + 1]):
+                            cell = fan_cells[j]
+                            if queued[cell] != step:
+                                queued[cell] = step
+                                todo[many] = cell
+                                many += 1
+            while many > 0:
+                for j in range(many):
+                    cell = todo[j]
+                    fresh[j] = look_up(
+                        cell_truth[cell], cell_first[cell], cell_first[cell + 1], cell_inputs, values, scratch
+                    )
+                more = 0
+                step += 1
+                for j in range(many):
+                    cell = todo[j]
+                    net = cell_out[cell]
+                    differs = fresh[j] ^ values[net]
+                    if differs == _U0:
+                        continue
+                    toggles[1, net] += count_ones(differs & lanes)
+                    rises[1, net] += count_ones(differs & fresh[j] & lanes)
+                    for k in range(cell_first[cell], cell_first[cell + 1]):
+                        source = cell_inputs[k]
+                        if stamp[source] == step - 1:
+                            shares[1, k] += count_ones(differs & change[source] & lanes)
+                for j in range(many):
+                    cell = todo[j]
+                    net = cell_out[cell]
+                    differs = fresh[j] ^ values[net]
+                    if differs == _U0:
+                        continue
+                    values[net] = fresh[j]
+                    change[net] = differs
+                    stamp[net] = step
+                    for k in range(fan_first[net], fan_first[net + 1]):
+                        reader = fan_cells[k]
+                        if queued[reader] != step:
+                            queued[reader] = step
+                            later[more] = reader
+                            more += 1
+                todo, later = later, todo
+                many = more
+        for i in range(out_nets.size):
+            outputs[t, i] = values[out_nets[i]]
+        if counted == 0:
+            continue
+        for net in range(nets):
+            differs = (values[net] ^ before[net]) & lanes
+            if differs != _U0:
+                toggles[0, net] += count_ones(differs)
+                rises[0, net] += count_ones(differs & values[net])
+        for i in range(cells):
+            differs = (values[cell_out[i]] ^ before[cell_out[i]]) & lanes
+            if differs != _U0:
+                for k in range(cell_first[i], cell_first[i + 1]):
+                    shares[0, k] += count_ones(differs & (values[cell_inputs[k]] ^ before[cell_inputs[k]]))
+        for i in range(regs):
+            count = reg_first[i + 1] - reg_first[i]
+            for state in range(2 << count):
+                word = lanes
+                for k in range(count):
+                    x = values[reg_inputs[reg_first[i] + k]]
+                    word &= x if state >> k & 1 else ~x
+                x = values[reg_out[i]]
+                word &= x if state >> count & 1 else ~x
+                if word != _U0:
+                    states[state_first[i] + state] += count_ones(word)
