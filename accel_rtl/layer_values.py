@@ -50,7 +50,7 @@ def list_values(network: Network, tensors: Tensors, stored: Mapping[str, Array])
     Parameters
     ----------
     network : Network
-        Of the batch size of ``stored``.
+        Of any batch size: that of ``stored`` counts.
     tensors : Tensors
         Quantized.
     stored : mapping
@@ -80,7 +80,7 @@ def _find_values(
         weight = np.asarray(stored, np.int64).reshape(-1, layer.C, layer.R, layer.S)
         weight = weight - parameters.weight_zero.reshape(-1, 1, 1, 1)
         acc = np.asarray(convolve_integer(centred[0].astype(np.int32), weight.astype(np.int32), layer), np.int64)
-        acc = acc.reshape(layer.N, layer.G * layer.K, layer.P, layer.Q)
+        acc = acc.reshape(-1, layer.G * layer.K, layer.P, layer.Q)
     elif layer.op == "add":
         total = sum(x * factor for x, factor in zip(centred, parameters.factors, strict=True))
         acc = np.clip(shift_right(total, parameters.factor_shift), -SUM_LIMIT, SUM_LIMIT)
@@ -95,7 +95,7 @@ def _find_values(
 
 
 def order_stores(layer: Layer, boxes: Boxes) -> Int64:
-    """Return the flat indices of a layer's output in the order in which its tiles are stored: image, channel, row, column."""
+    """Return the flat indices of a layer's output (of one pass) in the order in which its tiles are stored."""
     places = np.arange(np.prod(layer.out_shape)).reshape(layer.out_shape)
     parts = []
     for lo, hi in zip(boxes.lo, boxes.hi, strict=True):
