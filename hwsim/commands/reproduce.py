@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwsim.published.claims import Row, System
+    from hwsim.published.claims import Row, System, Table
 
 HELP = "show published results beside recomputed equations, the simulation and the hardware, with the reason for each difference"
 TEXT_WIDTH = 132
@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     with Progress() as progress:
         for number, system in enumerate(systems):
             progress(system.name, number, len(systems))
-            found.append((system, collect_rows(system, args.rtl)))
+            found.append((system, collect_rows(system, args.rtl), system.tabulate()))
     if args.json:
-        print(json.dumps({"systems": [build_dict(system, rows) for system, rows in found]}, indent=2, allow_nan=False))
+        print(json.dumps({"systems": [build_dict(*one) for one in found]}, indent=2, allow_nan=False))
     else:
-        print("\n\n".join(format_system(system, rows, find_width(), uses_color()) for system, rows in found))
+        print("\n\n".join(format_system(*one, width=find_width(), color=uses_color()) for one in found))
     return 0
 
 
@@ -59,12 +59,13 @@ def collect_rows(system: System, rtl: bool = False) -> tuple[Row, ...]:
     return (*system.reproduce(), *(row for arch in system.archs for row in list_hardware(arch, rtl)))
 
 
-def build_dict(system: System, rows: Sequence[Row]) -> dict[str, Any]:
+def build_dict(system: System, rows: Sequence[Row], tables: Sequence[Table] = ()) -> dict[str, Any]:
     """Return a system as plain values."""
     from dataclasses import asdict
 
     listed = [{**asdict(row), "difference": row.difference} for row in rows]
-    return {"name": system.name, "title": system.title, "source": system.source, "rows": listed}
+    found = {"name": system.name, "title": system.title, "source": system.source, "rows": listed}
+    return {**found, "tables": [asdict(table) for table in tables]} if tables else found
 
 
 def format_list(systems: Sequence[System], as_json: bool) -> str:
@@ -117,18 +118,14 @@ SPARSE = ("claimed", "equations", "simulated", "RTL")
 """Columns that are left out where they are empty."""
 
 
-def format_system(system: System, rows: Sequence[Row], width: int | None = None, color: bool = False) -> str:
-    """Return a system's table, and below it the source and the reasons, by the number of the row."""
-    from rich import box
-    from rich.table import Table
+def format_system(
+    system: System, rows: Sequence[Row], tables: Sequence[Table] = (), *, width: int | None = None, color: bool = False
+) -> str:
+    """Return a system's table, the source and the reasons by the number of the row below it, then its other tables."""
     from rich.text import Text
 
-    from hwsim.report.text import render
-
     kept = [i for i, head in enumerate(HEADS) if head not in SPARSE or any(list_cells(row)[i] != "-" for row in rows)]
-    table = Table(
-        title=Text(f"{system.name}: {system.title}"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    table = _open_table(f"{system.name}: {system.title}")
     table.add_column("", justify="right", no_wrap=True)
     table.add_column(Text("claim"), ratio=1, overflow="fold")
     for i in kept:
@@ -138,9 +135,48 @@ def format_system(system: System, rows: Sequence[Row], width: int | None = None,
         cells = list_cells(row)
         table.add_row(*(Text(cell) for cell in (str(number), row.claim, *(cells[i] for i in kept))))
     limit = max(width or TEXT_WIDTH, LEAST_WIDTH)
-    lines = [render(table, limit, color), "", _wrap("source: ", system.source, limit)]
+    lines = [_render(table, limit, color), "", _wrap("source: ", system.source, limit)]
     lines += [_wrap(f"{numbers:>7}  ", text, limit) for numbers, text in list_reasons(system, rows)]
+    lines += [format_table(one, limit, color) for one in tables]
     return "\n".join(lines)
+
+
+def format_table(table: Table, limit: int, color: bool = False) -> str:
+    """Return a table of figures and what it says."""
+    from rich.text import Text
+
+    found = _open_table(table.title)
+    found.padding = (0, 1, 0, 0)
+    for number, head in enumerate(table.heads):
+        found.add_column(Text(head), justify="right" if number else "left", no_wrap=not number)
+    for row in table.rows:
+        found.add_row(*(Text(cell) for cell in list_table_cells(row)))
+    return f"\n{_render(found, limit, color)}\n\n{_wrap(' ' * 9, tell_table(table), limit)}"
+
+
+def tell_table(table: Table) -> str:
+    """Return the source of a table and what it says."""
+    return f"[{table.source}] {table.why[0].upper()}{table.why[1:]}."
+
+
+def list_table_cells(row: Sequence[str | float]) -> list[str]:
+    """Return the cells of a table's row: counts in full, other figures with one decimal."""
+    return [cell if isinstance(cell, str) else f"{cell:,}" if isinstance(cell, int) else f"{cell:z.1f}" for cell in row]
+
+
+def _open_table(title: str) -> Any:
+    """Return an empty rich table."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _render(table: Any, limit: int, color: bool) -> str:
+    from hwsim.report.text import render
+
+    return render(table, limit, color)
 
 
 def _wrap(head: str, text: str, width: int) -> str:

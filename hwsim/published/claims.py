@@ -86,6 +86,38 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Figures that one row does not hold, such as a distribution.
+
+    Parameters
+    ----------
+    title : str
+        What the figures are, unit included.
+    heads : tuple of str
+        Of the columns; the first holds names.
+    rows : tuple of tuple
+        A name, then counts (int) and other figures (float).
+    source, why : str
+        Of what the figures are held against; what they say.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str | float, ...], ...]
+    source: str
+    why: str
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.heads) for row in self.rows):
+            raise ValueError(f"{self.title}: rows of other than {len(self.heads)} columns")
+
+
+def list_no_tables() -> tuple[Table, ...]:
+    """Return the tables of a system whose rows say all."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """A system of the literature whose hardware side is shown.
 
@@ -97,6 +129,8 @@ class System:
         Paper and repository.
     reproduce : callable
         Returns its rows.
+    tabulate : callable
+        Returns what its rows do not hold; by default nothing.
     archs : tuple of str
         Architectures that stand for its machine; rows on generated hardware are added for those that have any.
     order : int
@@ -107,6 +141,7 @@ class System:
     title: str
     source: str
     reproduce: Callable[[], tuple[Row, ...]] = field(repr=False)
+    tabulate: Callable[[], tuple[Table, ...]] = field(default=list_no_tables, repr=False)
     archs: tuple[str, ...] = ()
     order: int = 100
 

@@ -15,7 +15,18 @@ other the reverse: the cheaper one counts. Neither knows depthwise layers: 16 ch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from hwsim.core.layer import Layer
+
+BATCH = 16
+"""Images of the table."""
+UNIFORM = {
+    (8, 8): 39_624_933, (7, 7): 32_886_714, (6, 6): 26_653_434, (5, 5): 20_916_896, (4, 4): 15_716_150, (3, 3): 11_103_578,
+    (2, 2): 7_063_425, (1, 1): 3_433_704, (4, 8): 31_232_558, (8, 4): 20_044_617,
+}  # fmt: skip
+"""Sums over the released table by weight and activation bits."""
 TILE = 16
 """Dot-product units along rows and columns (T)."""
 SLICE_BITS = 256
@@ -61,6 +72,15 @@ def describe_depthwise(channels: int, pixels: int, batch: int) -> Product:
 def describe_linear(inputs: int, outputs: int, batch: int) -> Product:
     """Return a fully connected layer's product: images are rows."""
     return Product(rows=batch, columns=outputs, slices=-(-inputs // SLICE_BITS), repeats=1)
+
+
+def describe(layer: Layer, batch: int = BATCH) -> Product:
+    """Return a layer of a network as the closed form takes it; ``batch`` images, whatever the layer says."""
+    if layer.is_depthwise:
+        return describe_depthwise(layer.G, layer.P * layer.Q, batch)
+    if layer.P * layer.Q == 1:
+        return describe_linear(layer.C, layer.K, batch)
+    return describe_conv(layer.C, layer.K, layer.R, layer.P * layer.Q, batch)
 
 
 def count_cycles(product: Product, w_bits: int, a_bits: int) -> int:

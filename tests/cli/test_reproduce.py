@@ -82,11 +82,11 @@ def test_reasons_are_shared_by_neighbours():
 
 @pytest.mark.parametrize("width", [None, 60, 120])
 def test_a_table_leaves_out_columns_that_are_empty(width):
-    text = format_system(SYSTEM, ROWS, width)
+    text = format_system(SYSTEM, ROWS, width=width)
     assert text.splitlines()[0] == "one: a system"
     assert "RTL" not in text
     assert "equations" in text
-    assert "equations" not in format_system(SYSTEM, ROWS[3:], width)
+    assert "equations" not in format_system(SYSTEM, ROWS[3:], width=width)
     assert max(map(len, text.splitlines())) <= max(width or 132, 100)
 
 

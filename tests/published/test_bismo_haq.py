@@ -18,19 +18,13 @@ from hwsim.nets.load import load_network
 from hwsim.pipeline.layer import run_layer
 from hwsim.pipeline.prices import choose_prices
 from hwsim.pipeline.simulate import simulate
+from hwsim.published.haq import BATCH, UNIFORM
+from hwsim.published.systems.haq import STRATEGY, make_policy
 from mappers.search import find_mapping
 from tests.naive_cases import workload_of
-from tests.published.test_haq import BATCH, UNIFORM
 from tests.reference import reference
 
 BITS = range(1, 9)
-STRATEGY = (
-    (8, -1), (7, 7), (5, 6), (4, 6), (5, 6), (5, 7), (5, 6), (7, 4), (4, 6), (4, 6), (7, 7), (5, 6), (4, 6), (7, 3), (5, 7),
-    (4, 7), (7, 3), (5, 7), (4, 7), (7, 7), (4, 7), (4, 7), (6, 4), (6, 7), (4, 7), (7, 4), (6, 7), (5, 7), (7, 4), (6, 7),
-    (5, 7), (7, 4), (6, 7), (6, 7), (6, 4), (5, 7), (6, 7), (6, 4), (5, 7), (6, 7), (7, 7), (4, 7), (7, 7), (7, 7), (4, 7),
-    (7, 7), (7, 7), (4, 7), (7, 7), (7, 7), (4, 7), (7, 7), (8, 8),
-)  # fmt: skip
-"""Weight and activation bits at a ratio of 0.6: mit-han-lab/haq, README (MIT); -1 is the image, 8 bits."""
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +68,9 @@ def simulate_macs(policy: Policy, objective: str = "cycles") -> int:
     return sum(row.stats.cycles for row in report.layers if row.w_bits)
 
 
-MISSED = {(1, 1): 1.034}
-"""Where the least cycles are more than 1 % above, outside of the 2 to 8 bits that HAQ chooses from: requantizing and writing, one
-behind the other, take longer than the array."""
+MISSED = {(3, 3): 1.011, (1, 1): 1.034}
+"""Where the least cycles are more than 1 % above. At 3 bits rows of 14 and 28 pixels take half as much again in memory, for their
+alignment; 1 bit, where requantizing and writing, one behind the other, take longer than the array, HAQ does not choose from."""
 
 
 @pytest.mark.parametrize(("bits", "total"), UNIFORM.items())
@@ -121,10 +115,8 @@ def test_entries_of_the_simulation(table, layers):
 
 
 def test_released_strategy(table, layers):
-    bits = [(w, 8 if a < 0 else a) for w, a in STRATEGY]
-    assert sum(int(table[i, w - 1, a - 1]) for i, (w, a) in enumerate(bits)) / UNIFORM[8, 8] == pytest.approx(
-        0.5964, abs=1e-4
-    )
-    formats = (LayerFormat(w_bits=w, a_bits=a) for w, a in bits)
-    policy = Policy(layers=tuple((layer.name, fmt) for layer, fmt in zip(layers, formats, strict=True)))
+    chosen = sum(int(table[row, w - 1, a - 1]) for row, (w, a) in enumerate(STRATEGY))
+    assert chosen / UNIFORM[8, 8] == pytest.approx(0.5964, abs=1e-4)
+    policy = make_policy(STRATEGY)
+    assert [name for name, _ in policy.layers] == [layer.name for layer in layers]
     assert simulate_macs(policy) / simulate_macs(Policy()) == pytest.approx(0.596, abs=0.002)

@@ -8,17 +8,8 @@ import pytest
 
 from hwsim.published.bitfusion import Machine, Prices, Shape, count_layer
 from hwsim.published.bitfusion_networks import ENERGY_GAINS, EYERISS_CYCLES, MACHINES, NETWORKS
-from hwsim.published.systems.bitfusion import EYERISS_NJ, compare_gains, sum_energies
+from hwsim.published.systems.bitfusion import EYERISS_NJ, TOTALS, compare_gains, sum_energies
 from tests.reference import reference
-
-TOTALS = {
-    "16x32@192": (37_666_491, 1_317_523, 3_293_704, 410_352, 2_822_491, 49_079_982, 394_583, 337_175),
-    "16x32@4096": (28_489_980, 780_548, 1_771_847, 225_419, 1_032_402, 39_539_122, 131_079, 103_063),
-    "16x64@4096": (15_358_775, 391_448, 886_404, 121_226, 516_932, 19_770_278, 65_612, 52_053),
-    "16x128@4096": (7_680_678, 295_262, 445_254, 136_741, 292_340, 9_900_698, 32_872, 26_545),
-    "16x256@4096": (5_302_970, 308_908, 350_159, 169_541, 247_976, 7_196_506, 17_472, 14_697),
-}
-"""Cycles by network, in the order of `NETWORKS`: hsharma35/bitfusion's released sweep, batch 16."""
 
 
 def test_every_row_of_the_sweep() -> None:

@@ -25,8 +25,7 @@ from hwsim.published.mpic import (
     count_products,
     price_energy_mj,
 )
-from hwsim.quant.mixed_channels import choose_channel_bits, quantize_channels
-from hwsim.quant.uniform import quantize_weights
+from hwsim.published.systems.mpic import choose_bits
 from tests.naive_cases import conv, workload_of
 from tests.reference import reference
 
@@ -83,19 +82,6 @@ def test_networks_beside_the_rule(network, least, most):
         assert least < cycles / count_cycles({w_bits: products}, a_bits) < most
 
 
-def group_channels(weight) -> tuple[tuple[int, int], ...]:
-    """Return the fewest bits by channel (0, 2, 4 or 8) whose squared error is at most that of four bits in all channels."""
-    wanted = np.square(quantize_weights(weight, 4).dequantize() - weight, dtype=np.float64).sum()
-    chosen = (4,) * len(weight)
-    for mean in np.arange(4.0, 0.4, -0.25):
-        bits = choose_channel_bits(weight, float(mean))
-        if np.square(quantize_channels(weight, bits).dequantize() - weight, dtype=np.float64).sum() <= wanted:
-            chosen = bits
-        elif mean < 3.6:
-            break
-    return tuple((bits, chosen.count(bits)) for bits in (8, 4, 2, 0) if bits in chosen)
-
-
 def test_bits_by_channel_on_visual_wake_words():
     """Claimed: up to 63 % less memory and 27 % less energy at the same accuracy, found by training. What can be shown without: on
     the trained network of MLPerf Tiny, widths by channel with no more squared error than four bits everywhere. Many of its
@@ -106,7 +92,7 @@ def test_bits_by_channel_on_visual_wake_words():
     by_layer, by_channel, cycles = {}, {}, [0.0, 0.0]
     for layer in loaded.network.mac_layers:
         filters = layer.G * layer.K
-        pairs = group_channels(np.asarray(loaded.tensors.layers[layer.name].weight, np.float32).reshape(filters, -1))
+        pairs = choose_bits(np.asarray(loaded.tensors.layers[layer.name].weight, np.float32).reshape(filters, -1))
         by_layer[layer.name] = LayerFormat(w_bits=4, a_bits=8)
         mixed = pairs if len(pairs) > 1 else ()
         by_channel[layer.name] = LayerFormat(w_bits=pairs[0][0], a_bits=8, channel_bits=mixed)

@@ -9,36 +9,55 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hwsim.core.datapath import Workload
     from hwsim.core.layer import Layer
     from hwsim.core.network import Network
     from hwsim.core.policy import Policy
     from hwsim.core.report import Report
     from hwsim.core.stats import LayerCost
+    from hwsim.pipeline.prices import Prices
 
 
 @cache
-def run(network: Network | str, arch: str, policy: Policy | str = "w8a8", batch: int = 1) -> Report:
+def run(
+    network: Network | str, arch: str, policy: Policy | str = "w8a8", batch: int = 1, objective: str = "cycles"
+) -> Report:  # fmt: skip
     """Return the report of a network on a preset (``NAME`` or ``NAME-PRESET``)."""
     from hwsim.pipeline.simulate import simulate
 
-    return simulate(network, arch, policy=policy, batch=batch)
+    return simulate(network, arch, policy=policy, batch=batch, objective=objective)
 
 
 @cache
-def price_layer(layer: Layer, arch: str, w_bits: int, a_bits: int, out_bits: int) -> LayerCost:
-    """Return the cost of one layer alone; padding is part of its input."""
+def find_prices(arch: str) -> Prices:
+    """Return the prices of a preset's own energy table."""
     from hwsim.archs.registry import find_arch
-    from hwsim.core.datapath import Workload
-    from hwsim.core.policy import LayerFormat
     from hwsim.pipeline.prices import choose_prices
+
+    return choose_prices(find_arch(arch), None)
+
+
+@cache
+def price_layer(
+    layer: Layer, arch: str, w_bits: int, a_bits: int, out_bits: int, objective: str = "cycles"
+) -> LayerCost:  # fmt: skip
+    """Return the cost of one layer alone; padding is part of its input."""
     from hwsim.pipeline.simulate import price_workload
     from mappers.cache import open_cache
 
-    load = Workload(
+    load = describe_load(layer, w_bits, a_bits, out_bits)
+    return price_workload(load, None, find_prices(arch), objective, open_cache().find)[0]
+
+
+def describe_load(layer: Layer, w_bits: int, a_bits: int, out_bits: int) -> Workload:
+    """Return what one layer alone asks for."""
+    from hwsim.core.datapath import Workload
+    from hwsim.core.policy import LayerFormat
+
+    return Workload(
         layer=layer, fmt=LayerFormat(w_bits=w_bits, a_bits=a_bits), out_bits=out_bits, operand_bits=(a_bits,),
         operand_shapes=(layer.in_shape,),
     )  # fmt: skip
-    return price_workload(load, None, choose_prices(find_arch(arch), None), "cycles", open_cache().find)[0]
 
 
 @cache
