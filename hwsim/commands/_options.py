@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mappers.objective import OBJECTIVES
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from hwsim.core.program import LayerTrace
     from hwsim.core.report import Report
     from hwsim.core.tensors import Tensors
+
+Options = argparse._ArgumentGroup
+MOST_DIGITS = 40
+"""Digits beyond which a number is not looked at: Python refuses to read very long ones."""
 
 
 def add_arch_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -46,51 +51,96 @@ def add_arch_options(parser: argparse.ArgumentParser, several: bool = False) -> 
 def add_net_options(parser: argparse.ArgumentParser) -> None:
     """Add what chooses a network, its formats and how it is mapped and priced."""
     group = parser.add_argument_group("network")
-    group.add_argument(
-        "--net", required=True, metavar="NAME", help="a network of hwsim list, or a file (.onnx, .tflite)"
-    )
+    add_net_name(group)
     group.add_argument(
         "--weights",
         metavar="SOURCE",
         help="pretrained, synthetic, or a file (.onnx, .pth) (default: the file's own, else synthetic)",
     )
+    add_policy(group)
+    group.add_argument(
+        "--image", metavar="FILE", help="input image for data-dependent cycles (.npy, or .png/.jpg with pillow)"
+    )
+    group.add_argument(
+        "--seed", type=read_natural, default=0, metavar="N", help="seed of everything drawn (default: 0)"
+    )
+    costs = parser.add_argument_group("mapping and energy")
+    add_objective(costs)
+    add_energy_table(costs)
+    add_fpga(costs, "clock and area")
+
+
+def add_net_name(group: Options) -> None:
+    """Add what chooses a network and its batch."""
+    group.add_argument(
+        "--net", required=True, metavar="NAME", help="a network of hwsim list, or a file (.onnx, .tflite)"
+    )
+    group.add_argument("--batch", type=read_positive, default=1, metavar="N", help="images of one pass (default: 1)")
+
+
+def add_policy(group: Options) -> None:
+    """Add what chooses the number formats."""
     group.add_argument(
         "--policy",
         metavar="TEXT",
         help="bits, e.g. w4a8 or w4a8,conv1=w8a8, or a file: hwsim's own (JSON, CSV), a HAQ strategy, AIMET encodings, MQBench "
         "clip ranges, quantized ONNX (default: a quantized model's own, else w8a8)",
     )
-    group.add_argument("--batch", type=_read_positive, default=1, metavar="N", help="images of one pass (default: 1)")
+
+
+def add_objective(group: Options) -> None:
+    """Add what the mapper minimizes."""
     group.add_argument(
-        "--image", metavar="FILE", help="input image for data-dependent cycles (.npy, or .png/.jpg with pillow)"
-    )
-    group.add_argument(
-        "--seed", type=_read_natural, default=0, metavar="N", help="seed of everything drawn (default: 0)"
-    )
-    costs = parser.add_argument_group("mapping and energy")
-    costs.add_argument(
         "--objective",
         choices=OBJECTIVES,
         default="cycles",
         help="what the mapper minimizes; cycles: the least energy within 0.5 %% of the least cycles (default: cycles)",
     )
-    costs.add_argument("--energy-table", metavar="NAME", help="energy table (default: the preset's)")
-    costs.add_argument(
-        "--fpga", metavar="PART", help="clock and area as measured on this FPGA by hwsim synth, e.g. ecp5-85k"
-    )
 
 
-def _read_positive(text: str) -> int:
-    value = int(text) if text.isascii() and text.isdigit() else 0
-    if not 1 <= value <= 4096:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to 4096")
+def add_energy_table(group: Options) -> None:
+    """Add what chooses the energy table."""
+    group.add_argument("--energy-table", metavar="NAME", help="energy table (default: the preset's)")
+
+
+def add_fpga(group: Options, what: str) -> None:
+    """Add what takes measured figures of an FPGA; ``what`` names them."""
+    group.add_argument("--fpga", metavar="PART", help=f"{what} as measured on this FPGA by hwsim synth, e.g. ecp5-85k")
+
+
+def read_up_to(most: int) -> Callable[[str], int]:
+    """Return what reads an integer from 1 to ``most``."""
+
+    def read(text: str) -> int:
+        value = _read_digits(text)
+        if value is None or not 1 <= value <= most:
+            raise argparse.ArgumentTypeError(f"{_shorten(text)!r} is not an integer from 1 to {most}")
+        return value
+
+    return read
+
+
+read_positive = read_up_to(4096)
+
+
+def read_natural(text: str) -> int:
+    """Return an integer of at least 0 that fits 64 bits."""
+    value = _read_digits(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{_shorten(text)!r} is not an integer from 0 to {(1 << 63) - 1}")
     return value
 
 
-def _read_natural(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
-    return int(text)
+def _read_digits(text: str) -> int | None:
+    """Return the number that a text of digits is, None where it is none or beyond 63 bits."""
+    if not (text.isascii() and text.isdigit()) or len(text) > MOST_DIGITS:
+        return None
+    value = int(text)
+    return value if value < 1 << 63 else None
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def choose_arch(args: argparse.Namespace, name: str | None = None) -> Arch:
@@ -125,9 +175,9 @@ def choose_network(args: argparse.Namespace) -> tuple[Network, Tensors | None, P
     from hwsim.pipeline.widen import widen_by_policy
     from hwsim.policies.read import names_file
 
-    policy = parse_policy(args.policy) if args.policy and not names_file(args.policy) else None
+    policy = None if args.policy is None or names_file(args.policy) else parse_policy(args.policy)
     loaded = load_network(args.net, args.batch)
-    if args.policy and policy is None:
+    if args.policy is not None and policy is None:
         policy = _read_policy_file(args.policy, loaded.network, args.net)
     tensors = choose_tensors(args.weights, loaded.network, loaded.tensors)
     if policy is None and tensors is not None and tensors.activations and tensors is loaded.tensors:

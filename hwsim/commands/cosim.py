@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hwsim.commands._options import _read_natural, _read_positive, add_arch_options, choose_arch, choose_network
+from hwsim.commands._options import add_arch_options, choose_arch, choose_network, read_natural, read_positive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,16 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("layers")
     what = group.add_mutually_exclusive_group(required=True)
     what.add_argument("--net", metavar="NAME", help="a network of hwsim list, or a file (.onnx, .tflite)")
-    what.add_argument("--many", type=_read_natural, metavar="N", help="N random layers, one process a core")
+    what.add_argument("--many", type=read_natural, metavar="N", help="N random layers, one process a core")
     group.add_argument("--layer", default="", metavar="NAME", help="only this layer of the network")
     group.add_argument(
         "--weights", metavar="SOURCE", help="pretrained, synthetic, or a file (default: the file's own, else synthetic)"
     )
     group.add_argument("--policy", metavar="TEXT", help="bits, e.g. w8a8 (default: a quantized file's own, else w8a8)")
-    group.add_argument("--batch", type=_read_positive, default=1, metavar="N", help="images of one pass (default: 1)")
+    group.add_argument("--batch", type=read_positive, default=1, metavar="N", help="images of one pass (default: 1)")
     group.add_argument("--image", metavar="FILE", help="input image (.npy, or .png/.jpg with pillow)")
     group.add_argument(
-        "--seed", type=_read_natural, default=0, metavar="N", help="seed of all that is drawn (default: 0)"
+        "--seed", type=read_natural, default=0, metavar="N", help="seed of all that is drawn (default: 0)"
     )
     how = parser.add_argument_group("simulation")
     how.add_argument(
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--stress",
-        type=_read_natural,
+        type=read_natural,
         metavar="SEED",
         help="random back-pressure on every channel: bits are compared, cycles reported",
     )

@@ -7,8 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwsim.commands._options import _read_positive, add_arch_options, choose_arch
-from mappers.objective import OBJECTIVES
+from hwsim.commands._options import (
+    add_arch_options,
+    add_energy_table,
+    add_fpga,
+    add_net_name,
+    add_objective,
+    choose_arch,
+    read_up_to,
+)
 
 if TYPE_CHECKING:
     from hwsim.search.model import CostModel
@@ -16,26 +23,19 @@ if TYPE_CHECKING:
 HELP = "write what every layer costs at every precision: HAQ's layout (.npy), JSON or CSV"
 SUFFIXES = (".npy", ".json", ".csv")
 METRICS = {"cycles": "latency_cycles", "energy": "energy_pj", "size": "weight_bits"}
+UNITS = {"cycles": "cycles", "energy": "pJ", "size": "bits of weights"}
 SCHEMA = "hwsim.lut/1"
+MOST_BITS = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_arch_options(parser)
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--net", required=True, metavar="NAME", help="a network of hwsim list, or a file (.onnx, .tflite)"
-    )
-    group.add_argument("--batch", type=_read_positive, default=1, metavar="N", help="images of one pass (default: 1)")
+    add_net_name(parser.add_argument_group("network"))
     costs = parser.add_argument_group("mapping and energy")
-    costs.add_argument(
-        "--objective",
-        choices=OBJECTIVES,
-        default="cycles",
-        help="what the mapper minimizes; cycles: the least energy within 0.5 %% of the least cycles (default: cycles)",
-    )
-    costs.add_argument("--energy-table", metavar="NAME", help="energy table (default: the preset's)")
-    costs.add_argument("--fpga", metavar="PART", help="clock as measured on this FPGA by hwsim synth, e.g. ecp5-85k")
+    add_objective(costs)
+    add_energy_table(costs)
+    add_fpga(costs, "clock")
     table = parser.add_argument_group("table")
     table.add_argument(
         "--metric",
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     table.add_argument(
         "--most-bits",
-        type=_read_bits,
+        type=read_up_to(MOST_BITS),
         default=8,
         metavar="N",
         help="widest weights and activations, 1 to 16 (default: 8)",
@@ -53,13 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table.add_argument(
         "-o", "--output", metavar="FILE", help="file to write, .npy, .json or .csv (default: CSV on stdout)"
     )
-
-
-def _read_bits(text: str) -> int:
-    value = int(text) if text.isascii() and text.isdigit() else 0
-    if not 1 <= value <= 16:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to 16")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,9 +113,6 @@ def _write(args: argparse.Namespace, model: CostModel, table: Any) -> None:
         f"{args.output}: {model.network.name}, {len(table)} layers x {most} x {most}, {UNITS[args.metric]}; "
         f"w{most}a{most} {total:,} in all"
     )
-
-
-UNITS = {"cycles": "cycles", "energy": "pJ", "size": "bits of weights"}
 
 
 def format_csv(model: CostModel, metric: str, table: Any) -> str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from hwsim.commands._options import _read_natural, choose_arch, choose_tensors
+from hwsim.commands._options import choose_arch, choose_tensors, read_natural
 
 if TYPE_CHECKING:
     from hwsim.core.network import Network
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     convert.add_argument("--image", metavar="FILE", help="for aimet: calibration image (default: a drawn one)")
     convert.add_argument(
-        "--seed", type=_read_natural, default=0, metavar="N", help="seed of everything drawn (default: 0)"
+        "--seed", type=read_natural, default=0, metavar="N", help="seed of everything drawn (default: 0)"
     )
     convert.set_defaults(act=_convert)
     check = actions.add_parser("check", help="say what of a policy an architecture or a back end cannot run")

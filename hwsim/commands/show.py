@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hwsim.commands._options import add_arch_options, add_net_options, choose_arch
+from hwsim.commands._options import add_arch_options, add_net_options, choose_arch, read_positive
 
 HELP = "show an architecture, a network, an energy table, or the loop nest of a mapping"
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arch.set_defaults(show=_show_arch)
     net = kinds.add_parser("net", help="layers of a network")
     net.add_argument("name", metavar="NAME", help="a network of hwsim list, or a file")
-    net.add_argument("--batch", type=int, default=1, metavar="N", help="batch size (default: 1)")
+    net.add_argument("--batch", type=read_positive, default=1, metavar="N", help="batch size (default: 1)")
     net.set_defaults(show=_show_net)
     table = kinds.add_parser("table", help="entries of an energy table, with sources")
     table.add_argument("name", metavar="NAME", help="NAME or NAME@NODE, e.g. horowitz45@28")
