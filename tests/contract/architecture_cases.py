@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
+from energy_models.pricing import QUANTUM_PJ
 from hwsim.archs.registry import find_arch, list_archs
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath, LayerData, StoredWeights, Workload
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Mapping
-from hwsim.core.policy import LayerFormat
+from hwsim.core.stats import LayerStats
+from hwsim.pipeline.layer import run_layer
+from hwsim.pipeline.prices import Prices
+from tests.naive_cases import workload_of
 
 ENTRIES = tuple(f"{entry.name}:{preset}" for entry in list_archs() for preset in entry.presets)
 DEFAULTS = tuple(f"{entry.name}:{entry.default}" for entry in list_archs())
@@ -46,12 +50,6 @@ GRID = (
 """Weight and activation bits that are tried, the widest first."""
 NARROWEST = 4
 """Where time depends on activations they are drawn at so many bits, and shifted left at more: the same digits in more bits."""
-
-
-def workload_of(layer: Layer, w_bits: int, a_bits: int, out_bits: int = 8) -> Workload:
-    """Return the workload of a layer with one operand."""
-    fmt = LayerFormat(w_bits=w_bits, a_bits=a_bits)
-    return Workload(layer=layer, fmt=fmt, out_bits=out_bits, operand_bits=(a_bits,), operand_shapes=(layer.in_shape,))
 
 
 @cache
@@ -99,3 +97,64 @@ def double_buffers(arch: Arch) -> Arch:
     shell = arch.shell
     grown = {f"{name}_bits": 2 * getattr(shell, f"{name}_bits") for name in ("wbuf", "ibuf", "obuf")}
     return replace(arch, preset=f"{arch.preset}+", shell=replace(shell, **grown, stage_bits=2 * shell.staging_bits))
+
+
+def count_moved(stats: LayerStats) -> int:
+    """Return the bits between memory and buffers."""
+    return sum(x.read_bits + x.write_bits for x in stats.traffic if x.level == "dram")
+
+
+def price_actions(prices: Prices, stats: LayerStats) -> dict[tuple[str, str], float]:
+    """Return the energy of a layer by component and verb, what passes with time left out."""
+    costs: dict[tuple[str, str], float] = {}
+    for term in prices.price_layer(stats)[0]:
+        if term.component not in ("leakage", "dram_static"):
+            key = term.component, term.verb
+            costs[key] = costs.get(key, 0.0) + term.energy_pj
+    return costs
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a layer takes under a mapping: cycles of the engine, bits moved, energy by component and verb."""
+
+    busy: int
+    moved: int
+    energy: dict[tuple[str, str], float]
+    cycles: int
+
+    def check_below(self, more: Costs, where: str) -> None:
+        """Hold these costs to be no higher than others; cycles of the whole layer are left out."""
+        assert self.busy <= more.busy, where
+        assert self.moved <= more.moved, where
+        assert sum(self.energy.values()) <= sum(more.energy.values()) * (1 + 1e-12), where
+        assert all(cost <= more.energy.get(key, 0) * (1 + 1e-12) for key, cost in self.energy.items()), where
+
+
+def measure_costs(arch: Arch, datapath: Datapath, mapping: Mapping, prices: Prices) -> Costs:
+    """Return what a layer takes under a mapping."""
+    stats, _ = run_layer(datapath, arch, mapping)
+    busy = int(datapath.sum_tiles(np.array([mapping.tile])).busy[0])
+    return Costs(busy, count_moved(stats), price_actions(prices, stats), stats.cycles)
+
+
+def check_layer(arch: Arch, datapath: Datapath, mapping: Mapping, prices: Prices) -> LayerStats:
+    """Hold one layer's run to both roofs, its sums to their parts, its prices to have sources; return its stats."""
+    macs, ports = datapath.layer.macs, 3 if arch.memory.channels == "per-operand" else 1
+    stats, trace = run_layer(datapath, arch, mapping)
+    assert stats.macs == macs
+    assert stats.cycles == trace.cycles
+    assert stats.cycles == stats.compute_cycles + sum(cycles for _, cycles in stats.stall_cycles)
+    assert all(cycles >= 0 for _, cycles in stats.stall_cycles)
+    if not arch.needs_data:  # where zeros are skipped, the peak is that of dense work
+        assert stats.compute_cycles * datapath.peak_macs_per_cycle() >= macs
+    if arch.memory.kind == "flat":
+        assert stats.cycles * arch.memory.bits_per_cycle * ports >= count_moved(stats)
+    assert all(bits <= arch.shell.bank_bits(name) for name, bits in stats.peak_buffer_bits)
+    terms, unknown = prices.price_layer(stats)
+    assert not unknown
+    for term in terms:
+        assert term.source
+        assert term.energy_pj >= 0
+        assert abs(term.energy_pj - term.count * term.unit_pj) <= QUANTUM_PJ + 1e-12 * term.energy_pj
+    return stats

@@ -1,107 +1,111 @@
-"""What holds of every array whose time depends on bits: fewer bits never cost more, roofs, sources, what it refuses."""
+"""Bits of any width: fewer never cost more under the same mapping, by layer and by channel; what arrays of bits refuse."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwsim.archs.registry import decode_arch, encode_arch, find_arch, list_presets
+from hwsim.archs.registry import find_arch, list_presets
+from hwsim.core.arch import Arch
 from hwsim.core.errors import SpecError, UnknownName
-from hwsim.core.layer import Layer
-from hwsim.core.mapping import TILE_DIMS, Mapping
 from hwsim.core.policy import LayerFormat
 from hwsim.pipeline.layer import run_layer
 from hwsim.pipeline.prices import choose_prices
-from mappers.search import find_mapping
+from tests.contract.architecture_cases import ENTRIES, LAYERS, count_moved, cut, measure_costs
 from tests.naive_cases import workload_of
 
-ARCHS = [f"{name}:{preset}" for name in ("bismo", "bitfusion") for preset in list_presets(name)]
-LAYERS = (
-    Layer(name="first", op="conv", inputs=("x",), K=16, C=3, P=16, Q=16, R=3, S=3, H=33, W=33, stride=(2, 2)),
-    Layer(name="depthwise", op="conv", inputs=("x",), G=40, P=8, Q=8, R=3, S=3, H=10, W=10),
-    Layer(name="point", op="conv", inputs=("x",), N=2, K=50, C=300, P=7, Q=7, H=7, W=7),
-    Layer(name="grouped", op="conv", inputs=("x",), G=3, K=8, C=8, P=6, Q=6, R=3, S=3, H=8, W=8),
-    Layer(name="fc", op="gemm", inputs=("x",), N=4, K=40, C=500),
-)
-BITS = st.integers(1, 15)
+WIDTHS = range(1, 17)
 
 
-def cut(layer: Layer, parts: int) -> Mapping:
-    """Return a mapping that cuts rows, and filters and channels where the groups allow it."""
-    dims = {dim: getattr(layer, dim) for dim in TILE_DIMS}
-    tile = dims | {"P": -(-layer.P // parts)}
-    if layer.G == 1:
-        tile |= {"K": (layer.K // parts + 7) // 8 * 8, "C": -(-layer.C // parts)}
-    return Mapping(tile=tuple(min(tile[dim], dims[dim]) for dim in TILE_DIMS), order="MKC")
+@cache
+def list_taken(arch: Arch) -> tuple[tuple[int, int], ...]:
+    """Return the bits of weights and activations that an architecture takes."""
+    taken = []
+    for w_bits in WIDTHS:
+        for a_bits in WIDTHS:
+            try:
+                arch.check(workload_of(LAYERS[-1], w_bits, a_bits))
+            except SpecError:
+                continue
+            taken.append((w_bits, a_bits))
+    return tuple(taken)
 
 
-def measure(arch, layer: Layer, w: int, a: int, mapping: Mapping):
-    """Return engine cycles, moved bits by level, counts of the engine's and the shell's actions and what they cost."""
-    datapath = arch.bind(workload_of(layer, w, a))
+def list_machines() -> dict[str, Arch]:
+    """Return the presets that take several widths and whose time depends on no data, multipliers of other widths besides."""
+    found = {name: find_arch(name) for name in ENTRIES}
+    for preset in list_presets("palquant"):
+        for native in (3, 4):
+            name = f"palquant:{preset} of {native} bits"
+            found[name] = replace(find_arch(f"palquant:{preset}"), native_bits=native, preset="other+")
+    return {name: arch for name, arch in found.items() if not arch.needs_data and len(list_taken(arch)) > 1}
+
+
+MACHINES = list_machines()
+
+
+@pytest.mark.parametrize("name", MACHINES)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(layer=st.sampled_from(LAYERS), parts=st.integers(1, 3), data=st.data())
+def test_fewer_bits_never_cost_more_under_the_same_mapping(name, layer, parts, data):
+    """Beside every format of the machine the next wider one of weights and of activations."""
+    arch, mapping = MACHINES[name], cut(layer, parts)
+    prices, taken = choose_prices(arch, None), list_taken(arch)
+    w, a = data.draw(st.sampled_from(taken))
+    wider = [min((x for x in taken if x[1] == a and x[0] > w), default=None)]
+    wider += [min((x for x in taken if x[0] == w and x[1] > a), default=None)]
+    costs = measure_costs(arch, arch.bind(workload_of(layer, w, a)), mapping, prices)
+    for more in filter(None, wider):
+        other = measure_costs(arch, arch.bind(workload_of(layer, *more)), mapping, prices)
+        costs.check_below(other, f"{layer.name} at {w, a} and {more}")
+
+
+def measure_mixed(layer, pairs, mapping):
+    """Return engine cycles, moved bits, stored bits and energy of a layer with bits by channel on `mpic`."""
+    arch = find_arch("mpic")
+    fmt = LayerFormat(w_bits=pairs[0][0], channel_bits=pairs)
+    datapath = arch.bind(replace(workload_of(layer), fmt=fmt))
     stats, _ = run_layer(datapath, arch, mapping)
-    busy = int(datapath.sum_tiles(np.array([mapping.tile])).busy[0])
-    moved = sum(x.read_bits + x.write_bits for x in stats.traffic if x.level == "dram")
-    terms = [
-        t for t in choose_prices(arch, None).price_layer(stats)[0] if t.component not in ("leakage", "dram_static")
-    ]
-    return busy, moved, {(t.component, t.verb): t.energy_pj for t in terms}
+    energy = sum(term.energy_pj for term in choose_prices(arch, None).price_layer(stats)[0])
+    return stats.compute_cycles, count_moved(stats), datapath.weight_storage_bits(), energy
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(name=st.sampled_from(ARCHS), layer=st.sampled_from(LAYERS), w=BITS, a=BITS, parts=st.integers(1, 3))
-def test_fewer_bits_never_cost_more_under_the_same_mapping(name, layer, w, a, parts):
-    arch, mapping = find_arch(name), cut(layer, parts)
-    busy, moved, energy = measure(arch, layer, w, a, mapping)
-    for more in ((w + 1, a), (w, a + 1)):
-        other = measure(arch, layer, *more, mapping)
-        assert busy <= other[0]
-        assert moved <= other[1]
-        assert sum(energy.values()) <= sum(other[2].values())
-        assert all(cost <= other[2][key] for key, cost in energy.items())
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_narrower_channels_never_cost_more(layer, parts):
+    """From eight bits everywhere to two and pruned ones, four filters at a time: every step saves storage, traffic and energy."""
+    filters = layer.G * layer.K
+    unit = 4 if layer.G == 1 else max(1, filters // 4)
+    steps = [((8, filters),)]
+    steps += [((8, filters - unit), (bits, unit)) for bits in (4, 2, 0)]
+    steps += [((8, unit), (2, filters - 2 * unit), (0, unit)), ((8, unit), (0, filters - unit))]
+    found = [measure_mixed(layer, pairs, cut(layer, parts)) for pairs in steps]
+    for before, after in pairwise(found):
+        assert all(new <= old for new, old in zip(after[1:], before[1:], strict=True))
+    assert found[-1][0] < found[0][0]
+    assert found[-1][2] == found[0][2] * unit // filters
 
 
-@pytest.mark.parametrize("name", ARCHS)
-def test_cycles_lie_above_both_roofs_and_every_price_has_a_source(name):
-    arch = find_arch(name)
-    prices = choose_prices(arch, None)
-    for layer in LAYERS:
-        datapath = arch.bind(workload_of(layer, 4, 4))
-        mapping = find_mapping(datapath, arch)
-        assert mapping.proven
-        stats, trace = run_layer(datapath, arch, mapping)
-        assert stats.macs == layer.macs
-        assert stats.cycles == stats.compute_cycles + sum(cycles for _, cycles in stats.stall_cycles)
-        assert stats.compute_cycles * datapath.peak_macs_per_cycle() >= layer.macs
-        loads = sum(x.read_bits for x in stats.traffic if x.level == "dram")
-        ports = 3 if arch.memory.channels == "per-operand" else 1
-        assert stats.cycles * arch.memory.bits_per_cycle * ports >= loads
-        terms, unknown = prices.price_layer(stats)
-        assert not unknown
-        assert all(term.source and term.energy_pj >= 0 for term in terms)
-        again, _ = run_layer(datapath, arch, mapping)
-        assert again == stats
-        assert trace.cycles == stats.cycles
-    assert all(item.source and item.area_um2 is not None for item in prices.price_area())
-    assert decode_arch(encode_arch(arch)) == arch
-    assert arch.source
-
-
-@pytest.mark.parametrize(("name", "codecs"), [("bismo", "dense or bit-planes"), ("bitfusion", "dense")])
+@pytest.mark.parametrize(
+    ("name", "codecs"), [("bismo", "dense or bit-planes"), ("bitfusion", "dense"), ("palquant", "dense")]
+)
 def test_what_is_no_multiplication_of_dense_integers_is_refused(name, codecs):
     arch = find_arch(name)
     for fmt, said in (
-        (LayerFormat(operator="shift"), f"policy for layer fc: operator: got 'shift', expected multiply on {name}"),
-        (LayerFormat(codec="decomposed"), f"policy for layer fc: codec: got 'decomposed', expected {codecs} on {name}"),
+        (LayerFormat(operator="shift"), f"operator: got 'shift', expected multiply on {name}"),
+        (LayerFormat(operator="add"), f"operator: got 'add', expected multiply on {name}"),
+        (LayerFormat(codec="decomposed"), f"codec: got 'decomposed', expected {codecs} on {name}"),
+        (LayerFormat(codec="codebook"), f"codec: got 'codebook', expected {codecs} on {name}"),
+        (LayerFormat(groups=2), "groups: got 2, expected 1: the network is widened"),
     ):
-        workload = workload_of(LAYERS[-1])
-        changed = type(workload)(**{f: getattr(workload, f) for f in workload.__slots__} | {"fmt": fmt})
         with pytest.raises(SpecError) as caught:
-            arch.bind(changed)
-        assert said in str(caught.value)
+            arch.bind(replace(workload_of(LAYERS[-1]), fmt=fmt))
+        assert f"policy for layer fc: {said}" in str(caught.value)
 
 
 @pytest.mark.parametrize(("field", "value"), [("rows", 0), ("word_bits", 48), ("depth_words", 8)])

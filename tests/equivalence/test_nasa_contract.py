@@ -15,19 +15,12 @@ from hwsim.cli import main
 from hwsim.core.datapath import Workload
 from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import TILE_DIMS, Mapping
 from hwsim.core.policy import LayerFormat
 from hwsim.pipeline.layer import run_layer
 from hwsim.pipeline.prices import choose_prices
 from mappers.search import find_mapping
+from tests.contract.architecture_cases import LAYERS, check_layer, cut, measure_costs
 
-LAYERS = (
-    Layer(name="first", op="conv", inputs=("x",), K=16, C=3, P=16, Q=16, R=3, S=3, H=33, W=33, stride=(2, 2)),
-    Layer(name="depthwise", op="conv", inputs=("x",), G=40, P=8, Q=8, R=5, S=5, H=12, W=12),
-    Layer(name="point", op="conv", inputs=("x",), N=2, K=48, C=300, P=7, Q=7, H=7, W=7),
-    Layer(name="grouped", op="conv", inputs=("x",), G=3, K=8, C=8, P=6, Q=6, R=3, S=3, H=8, W=8),
-    Layer(name="fc", op="gemm", inputs=("x",), N=4, K=40, C=500),
-)
 WIDEST = {"multiply": (8, 8), "shift": (6, 16), "add": (6, 6)}
 
 
@@ -41,15 +34,6 @@ def with_dataflow(arch, dataflow):
     return override(arch, {f"{chunk}_dataflow": dataflow for chunk in CHUNKS.values()})
 
 
-def price(arch, load, mapping):
-    """Return cycles, moved bits, and the priced terms but for what passes with time."""
-    stats, _ = run_layer(arch.bind(load), arch, mapping)
-    terms, unknown = choose_prices(arch, None).price_layer(stats)
-    assert not unknown
-    own = [term for term in terms if term.component not in ("leakage", "dram_static")]
-    return stats, own
-
-
 @pytest.mark.parametrize("operator", CHUNKS)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_layers_stand_above_both_roofs_and_every_price_has_a_source(preset, operator):
@@ -61,16 +45,8 @@ def test_layers_stand_above_both_roofs_and_every_price_has_a_source(preset, oper
             datapath = arch.bind(load)
             mapping = find_mapping(datapath, arch)
             assert mapping.proven
-            stats, terms = price(arch, load, mapping)
-            assert stats.macs == layer.macs
-            assert stats.cycles == stats.compute_cycles + sum(cycles for _, cycles in stats.stall_cycles)
-            assert stats.compute_cycles * datapath.peak_macs_per_cycle() >= layer.macs
-            moved = sum(x.read_bits + x.write_bits for x in stats.traffic if x.level == "dram")
-            assert stats.cycles * arch.memory.bits_per_cycle >= moved
-            assert all(term.source and term.energy_pj >= 0 for term in terms)
+            stats = check_layer(arch, datapath, mapping, choose_prices(arch, None))
             assert run_layer(datapath, arch, mapping)[0] == stats
-            for name, bits in stats.peak_buffer_bits:
-                assert bits <= arch.shell.bank_bits(name)
     assert decode_arch(encode_arch(whole)) == whole
     assert all(item.source and item.area_um2 is not None for item in choose_prices(whole, None).price_area())
 
@@ -79,17 +55,14 @@ def test_layers_stand_above_both_roofs_and_every_price_has_a_source(preset, oper
 def test_fewer_bits_never_cost_more_under_the_same_mapping(operator, bits):
     for dataflow in DATAFLOWS:
         arch = with_dataflow(PRESETS["small"], dataflow)
+        prices = choose_prices(arch, None)
         for layer in LAYERS:
-            sizes = {dim: getattr(layer, dim) for dim in TILE_DIMS}
-            if layer.G == 1:
-                sizes |= {"K": min(layer.K, 16), "C": -(-layer.C // 2)}
-            mapping = Mapping(tile=tuple(sizes.values()), order="MKC")
-            small = price(arch, load_of(layer, operator, *bits), mapping)
+            mapping = cut(layer, 2)
+            costs = measure_costs(arch, arch.bind(load_of(layer, operator, *bits)), mapping, prices)
             for more in ((min(bits[0] + 1, 6), bits[1]), (bits[0], min(bits[1] + 1, WIDEST[operator][1]))):
-                large = price(arch, load_of(layer, operator, *more), mapping)
-                assert small[0].cycles <= large[0].cycles
-                for less, other in zip(small[1], large[1], strict=True):
-                    assert less.energy_pj <= other.energy_pj
+                other = measure_costs(arch, arch.bind(load_of(layer, operator, *more)), mapping, prices)
+                costs.check_below(other, f"{layer.name}, {dataflow}, {bits} and {more}")
+                assert costs.cycles <= other.cycles
 
 
 def test_dataflows_trade_buffer_accesses_for_each_other():
