@@ -1,8 +1,8 @@
 """What a netlist's nets do under a stimulus: simulated exactly, gate by gate, 64 independent streams at once.
 
 Registers begin at 0 and memories are empty. Two counts are kept: of settled values, a net changing once a cycle at most; and,
-where asked for, with every cell a unit of time behind its inputs. The second one holds the glitches of paths of different length, all
-of them: real cells swallow those that are shorter than their own delay. What a placed netlist does lies between.
+where asked for, with every cell a unit of time behind its inputs. The second one holds the glitches of paths of different length,
+all of them: real cells swallow those that are shorter than their own delay. What a placed netlist does lies between.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from accel_rtl.mapped import Functions, Int64, Macro, MappedNetlist, Uint64
 from hwsim.core.errors import HwsimError, InputError
 
 LANES = 64
+RESET, RESET_CYCLES = "rst", 3
+"""Port of the reset, and how long it is held."""
 _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -124,8 +126,19 @@ class Simulation:
         """
         if not self.netlist.macros:
             return self._run(np.ascontiguousarray(stimulus), counted)
-        rows = [self._run(np.concatenate([row, *(w for held in self._held for w in held)])[None], counted) for row in stimulus]
+        rows = [
+            self._run(np.concatenate([row, *(w for held in self._held for w in held)])[None], counted)
+            for row in stimulus
+        ]
         return np.concatenate(rows)
+
+    def reset(self) -> None:
+        """Pass the cycles of a reset, uncounted, all other inputs 0; the next cycle begins from it."""
+        row = np.concatenate(
+            [spread_alike(int(name == RESET), len(nets)) for name, nets in self.netlist.inputs.items()]
+            or [np.zeros(0, np.uint64)]
+        )
+        self.run(np.broadcast_to(row, (RESET_CYCLES, row.size)), counted=False)
 
     def step(self, ports: Mapping[str, Uint64], counted: bool = True) -> dict[str, Uint64]:
         """Run one cycle; ports not named are 0. Returns the outputs, a word a bit."""

@@ -142,7 +142,9 @@ def _price_registers(
     for i in range(len(registers)):
         cell, out = library.cells[registers.names[i]], int(registers.out[i])
         if toggles[out]:
-            rise, fall = _mean_energy(_group_arcs(cell, registers.pins[i]).get(find_clock(cell), ()), slew_ns, float(load[out]))
+            rise, fall = _mean_energy(
+                _group_arcs(cell, registers.pins[i]).get(find_clock(cell), ()), slew_ns, float(load[out])
+            )
             total += int(rises[out]) * rise + int(toggles[out] - rises[out]) * fall
         if registers.primary[i]:
             for term, net in zip(registers.terms[i], _list_nets(registers, i), strict=True):

@@ -248,7 +248,9 @@ def parse_groups(where: str, text: str) -> Group:
         if found["close"]:
             stack.pop()
         elif found["open"]:
-            group = Group(found["name"], _split(found["args"]), text.count("\n", 0, found.start()) + 1 if not stack else 0)
+            group = Group(
+                found["name"], _split(found["args"]), text.count("\n", 0, found.start()) + 1 if not stack else 0
+            )
             if stack:
                 stack[-1].groups.append(group)
             elif root is None:
@@ -352,7 +354,10 @@ def _read_table(where: str, group: Group, units: _Units, templates: Mapping[str,
     slews = axes.pop("input_transition_time", ())
     loads = axes.pop("total_output_net_capacitance", ())
     if axes:
-        raise InputError(where, [f"{group.kind}: axis {min(axes)!r}, expected input_transition_time and total_output_net_capacitance"])
+        raise InputError(
+            where,
+            [f"{group.kind}: axis {min(axes)!r}, expected input_transition_time and total_output_net_capacitance"],
+        )
     values = [float(point) * units.energy_pj for point in _split(group.values.get("values", "0"))]
     if len(values) != max(1, len(slews)) * max(1, len(loads)):
         raise InputError(where, [f"{group.kind}: {len(values)} values for {len(slews)} slews and {len(loads)} loads"])

@@ -158,7 +158,9 @@ class _Reader:
     def read(self) -> MappedNetlist:
         ports = {
             way: {
-                name: self.number(port["bits"]) for name, port in self.module["ports"].items() if port["direction"] == f"{way}put"
+                name: self.number(port["bits"])
+                for name, port in self.module["ports"].items()
+                if port["direction"] == f"{way}put"
             }
             for way in ("in", "out")
         }
@@ -198,7 +200,9 @@ class _Reader:
         terms = tuple(name for name in list_terms(cell) if name in pins)
         nets, used = tuple(pins[term] for term in terms), [pin for pin in cell.outputs if pin.name in pins]
         return [
-            _Entry(cell.name, pin.name, terms, pins[pin.name], nets, _tabulate(cell, pin.function, terms), pin is used[0])
+            _Entry(
+                cell.name, pin.name, terms, pins[pin.name], nets, _tabulate(cell, pin.function, terms), pin is used[0]
+            )
             for pin in used
         ]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accel_rtl.activity import LANES, collect, join, spread, spread_alike
+from accel_rtl.activity import LANES, Simulation, arrange, collect, join, spread, spread_alike
 from accel_rtl.blocks.mac import Mac
 from accel_rtl.blocks.requantize import Requantize
 from accel_rtl.blocks.systolic_array import SystolicArray
@@ -24,33 +24,26 @@ LEAST_LENGTH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stimulus:
-    """Inputs of a block over a run of cycles.
+    """A run of a block.
 
     Parameters
     ----------
     name : str
-    ports : mapping
-        Words ``[T, bits]`` or ``[bits]`` by port; other ports stay 0.
-    cycles, warm : int
-        All, and those at the beginning that do not count.
     lanes : int
         Streams.
     operations : int
         What the counted cycles of all streams do: elements, products, sums.
-    weight : float
+    whole : int
         Operations of a whole layer that these stand for.
-    check : callable
-        Receives outputs by port, ``[T, bits]``, and returns the number of results that it compared; HwsimError where one differs.
+    play : callable
+        Runs a simulation that was just reset and returns the number of results that it compared; HwsimError where one differs.
     """
 
     name: str
-    ports: Mapping[str, Uint64]
-    cycles: int
-    warm: int
     lanes: int
     operations: int
-    weight: float
-    check: Callable[[Mapping[str, Uint64]], int]
+    whole: int
+    play: Callable[[Simulation], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,12 +97,11 @@ def drive_requantize(spec: Requantize, name: str, given: Elements, most: int | N
         return compare(name, wanted[: len(found)], found)
 
     return Stimulus(
-        name=name, ports=ports, cycles=warm + length, warm=warm, lanes=lanes, operations=length * lanes, weight=float(count),
-        check=check,
+        name=name, lanes=lanes, operations=length * lanes, whole=count, play=open_loop(ports, warm + length, warm, check)
     )  # fmt: skip
 
 
-def drive_mac(spec: Mac, name: str, x: Int64, y: Int64, weight: float = 0.0) -> Stimulus:
+def drive_mac(spec: Mac, name: str, x: Int64, y: Int64, whole: int = 0) -> Stimulus:
     """Return sums one behind the other for a cell that keeps them: ``x`` and ``y`` ``[sums, streams, depth]``, two sums at least.
 
     The first sum fills the pipeline.
@@ -132,12 +124,12 @@ def drive_mac(spec: Mac, name: str, x: Int64, y: Int64, weight: float = 0.0) -> 
         return compare(name, wanted[: sums - 1], found)
 
     return Stimulus(
-        name=name, ports=ports, cycles=sums * depth, warm=depth, lanes=lanes, operations=(sums - 1) * depth * lanes,
-        weight=weight, check=check,
+        name=name, lanes=lanes, operations=(sums - 1) * depth * lanes, whole=whole,
+        play=open_loop(ports, sums * depth, depth, check),
     )  # fmt: skip
 
 
-def drive_array(spec: SystolicArray, name: str, x: Int64, y: Int64, weight: float = 0.0) -> Stimulus:
+def drive_array(spec: SystolicArray, name: str, x: Int64, y: Int64, whole: int = 0) -> Stimulus:
     """Return folds of an array whose sums stay: ``x [folds, streams, rows, depth]``, ``y [folds, streams, cols, depth]``.
 
     Folds follow one another without a gap where they are as deep as the array has rows. The first one fills the array, all cells
@@ -172,10 +164,26 @@ def drive_array(spec: SystolicArray, name: str, x: Int64, y: Int64, weight: floa
         return seen
 
     warm = max(pitch, rows + spec.cols)
+    operations = round((total - warm) * rows * spec.cols * depth / pitch) * lanes
     return Stimulus(
-        name=name, ports=ports, cycles=total, warm=warm, lanes=lanes,
-        operations=round((total - warm) * rows * spec.cols * depth / pitch) * lanes, weight=weight, check=check,
+        name=name, lanes=lanes, operations=operations, whole=whole, play=open_loop(ports, total, warm, check)
     )  # fmt: skip
+
+
+def open_loop(
+    ports: Mapping[str, Uint64], cycles: int, warm: int, check: Callable[[Mapping[str, Uint64]], int]
+) -> Callable[[Simulation], int]:  # fmt: skip
+    """Return what plays inputs that wait for no output: words ``[T, bits]`` or ``[bits]`` by port, other ports 0.
+
+    The first ``warm`` cycles do not count. ``check`` receives the outputs ``[T, bits]``.
+    """
+
+    def play(simulation: Simulation) -> int:
+        rows = arrange(simulation.netlist, ports, cycles)
+        seen = [simulation.run(rows[:warm], counted=False), simulation.run(rows[warm:])]
+        return check(simulation.split(np.concatenate(seen)))
+
+    return play
 
 
 def compare(name: str, wanted: Int64, found: Int64) -> int:

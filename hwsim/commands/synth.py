@@ -7,7 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from hwsim.commands._options import add_arch_options, choose_arch
+from hwsim.commands._options import add_arch_options, choose_arch, read_positive
 
 if TYPE_CHECKING:
     from accel_rtl.emit import Rtlil
@@ -29,9 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--liberty", metavar="FILE", help="standard-cell library (.lib), for --target asic")
     group.add_argument("--block", metavar="NAME", help="one block alone, by its path, e.g. engine.unit.array")
     group.add_argument("--no-place", action="store_true", help="counts alone: no place and route (ecp5-85k is placed)")
-    group.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the placer (default: 1)")
+    group.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="seed of the placer, or of the draw (default: 1)"
+    )
     group.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
     group.add_argument("--record", metavar="DIR", help="write the record into DIR as well")
+    energy = parser.add_argument_group("energy of a block, from the activity of its netlist")
+    energy.add_argument(
+        "--energy", action="store_true", help="simulate the block's standard cells and price what they do"
+    )
+    energy.add_argument("--net", metavar="NAME", help="values of this network's layers (default: a uniform draw)")
+    energy.add_argument("--layer", default="", metavar="NAME", help="only this layer of the network")
+    energy.add_argument(
+        "--weights", metavar="SOURCE", help="pretrained, synthetic, or a file (default: the file's own)"
+    )
+    energy.add_argument("--policy", metavar="TEXT", help="bits, e.g. w8a8 (default: the file's own, else w8a8)")
+    energy.add_argument("--image", metavar="FILE", help="input images (.npy, or .png/.jpg with pillow)")
+    energy.add_argument("--batch", type=read_positive, default=1, metavar="N", help="images of them (default: 1)")
+    energy.add_argument("--period-ps", type=float, default=4000, metavar="PS", help="clock period (default: 4000)")
+    energy.add_argument("--slew-ps", type=float, default=100, metavar="PS", help="transition of inputs (default: 100)")
+    energy.add_argument("--no-glitches", action="store_true", help="settled values alone: faster")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +60,11 @@ def run(args: argparse.Namespace) -> int:
     arch = choose_arch(args)
     require_rtl("synthesis")
     _check_liberty(args)
+    from hwsim.commands._synth_energy import check_options, run_energy
+
+    check_options(args)
+    if args.energy:
+        return run_energy(args, arch)
     from accel_rtl.accelerator import create_accelerator
     from accel_rtl.emit import emit_rtlil
     from accel_rtl.netlist import cut_block, format_blocks, synthesize_design
