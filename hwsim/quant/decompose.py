@@ -41,6 +41,7 @@ channel, and the same theta then prunes channels unequally.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,7 @@ __all__ = [
 ]
 
 _WEIGHT_LIMIT = 1e100  # ours: far above any weight, keeps every product of the fit finite
+_BLOCK_WEIGHTS = 1 << 14  # of which errors are summed at once: their float64 stay in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +287,7 @@ def _decompose(
     rebuilt_rows = np.zeros(codes.shape, dtype=np.int8)
     rebuild_integers(codes, basis.reshape(count, s, s), rebuilt_rows)
     rebuilt = join_slices(rebuilt_rows, plan, original.shape)
+    float_error, integer_error = _measure_errors(original, (float_form, None), (rebuilt, scale))
     return Decomposed(
         shape=original.shape,
         plan=plan,
@@ -295,8 +298,8 @@ def _decompose(
         basis_float=basis_float.reshape(filters, plan.slices, s, s),
         rebuilt_int8=rebuilt,
         iterations=iterations.reshape(filters, plan.slices),
-        float_error=_measure_error(original, float_form),
-        integer_error=_measure_error(original, _scale_integers(rebuilt, scale)),
+        float_error=float_error,
+        integer_error=integer_error,
     )
 
 
@@ -306,6 +309,7 @@ def _quantize_dense(original: NDArray[np.float64], pruned: NDArray[np.float64], 
     flat = np.rint(pruned.reshape(plan.filters, -1) / scale[:, None])
     rebuilt = np.clip(flat, -127, 127).astype(np.int8).reshape(original.shape)
     s, filters = BASIS_SIZE, plan.filters
+    float_error, integer_error = _measure_errors(original, (pruned, None), (rebuilt, scale))
     return Decomposed(
         shape=original.shape,
         plan=plan,
@@ -316,8 +320,8 @@ def _quantize_dense(original: NDArray[np.float64], pruned: NDArray[np.float64], 
         basis_float=np.zeros((filters, 0, s, s)),
         rebuilt_int8=rebuilt,
         iterations=np.zeros((filters, 0), dtype=np.int64),
-        float_error=_measure_error(original, pruned),
-        integer_error=_measure_error(original, _scale_integers(rebuilt, scale)),
+        float_error=float_error,
+        integer_error=integer_error,
     )
 
 
@@ -327,14 +331,26 @@ def _find_largest(array: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(flat.max(axis=1), -flat.min(axis=1))
 
 
-def _scale_integers(integers: NDArray[np.int8], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    return integers * scale.reshape(-1, *[1] * (integers.ndim - 1))
-
-
-def _measure_error(original: NDArray[np.float64], approximation: NDArray[np.float64]) -> float:
-    # relative Frobenius error; scaled by the largest weight so that squares neither under- nor overflow
-    largest = float(np.max(np.abs(original)))
+def _measure_errors(
+    original: NDArray[np.float64], *approximations: tuple[NDArray[Any], NDArray[np.float64] | None]
+) -> list[float]:
+    # relative Frobenius errors of arrays times a scale per filter; a few filters at a time, which stay in the cache
+    flat = original.reshape(len(original), -1)
+    largest = float(max(flat.max(), -flat.min()))
     if largest == 0.0:
-        return 0.0
-    difference = (original - approximation) / largest
-    return float(np.linalg.norm(difference) / np.linalg.norm(original / largest))
+        return [0.0] * len(approximations)
+    sums = np.zeros(1 + len(approximations))
+    step = max(1, _BLOCK_WEIGHTS // flat.shape[1])
+    for start in range(0, len(flat), step):
+        rows = slice(start, start + step)
+        block = flat[rows] / largest  # squares neither under- nor overflow
+        sums[0] += _sum_squares(block)
+        for i, (array, scale) in enumerate(approximations, 1):
+            part = array.reshape(flat.shape)[rows]
+            found = part if scale is None else part * scale[rows, None]
+            sums[i] += _sum_squares((flat[rows] - found) / largest)
+    return [float(error) for error in np.sqrt(sums[1:] / sums[0])]
+
+
+def _sum_squares(array: NDArray[np.float64]) -> float:
+    return float(np.einsum("i,i", array.ravel(), array.ravel()))

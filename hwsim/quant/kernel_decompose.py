@@ -15,9 +15,15 @@ from hwsim.core.jit import kernel
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int8]
+Whole = NDArray[np.int32]
 
 HALF_MANTISSA = np.int64((1 << 51) - 1)  # IEEE double: carries into the exponent iff the mantissa exceeds 1.5
+MAGNITUDE_MASK = np.int64((1 << 63) - 1)  # IEEE double: all but the sign
 EXPONENT_MASK = np.int64(0x7FF0000000000000)  # IEEE double: exponent field; mantissa cleared = power of two
+ONE_BITS = np.int64(1023 << 52)  # IEEE double: 1.0
+BOTTOM_BITS = np.int64(1017 << 52)  # BOTTOM
+ZERO_BITS = np.int64(1016 << 52)  # BOTTOM / 2: magnitudes up to here become zero
+SIGN = np.int64(-1 << 63)  # IEEE double: the sign
 SMALLEST = 2.0**-900  # magnitudes below count as zero, so that no scale under- or overflows
 BOTTOM = 2.0**-6  # smallest normalised coefficient: three bits code seven magnitudes
 GRAM_SCALE = 4096.0  # BOTTOM**-2: makes the Gram matrix integer
@@ -25,21 +31,43 @@ RCOND = 1e-9  # singular values of B below RCOND * largest count as zero
 
 
 @kernel
+def sum_squares(values: Floats, count: int) -> float:
+    """Return the sum of squares of ``values[:count]``: eight sums side by side, which do not wait for each other."""
+    s0, s1, s2, s3, s4, s5, s6, s7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    even = count - count % 8
+    for i in range(0, even, 8):
+        s0 += values[i] * values[i]
+        s1 += values[i + 1] * values[i + 1]
+        s2 += values[i + 2] * values[i + 2]
+        s3 += values[i + 3] * values[i + 3]
+        s4 += values[i + 4] * values[i + 4]
+        s5 += values[i + 5] * values[i + 5]
+        s6 += values[i + 6] * values[i + 6]
+        s7 += values[i + 7] * values[i + 7]
+    for i in range(even, count):
+        s0 += values[i] * values[i]
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+
+
+@kernel
 def quantize_columns(
-    values: Floats, rows: int, limit: float, scratch: Floats, bits: Ints, quantized: Floats, tops: Floats
-) -> float:
+    values: Floats, value_bits: Ints, rows: int, limit: float, scratch: Floats, bits: Ints, quantized: Floats,
+    whole: Whole, tops: Floats,
+) -> float:  # fmt: skip
     """Quantize the columns of Ce to signed powers of two in a window of seven exponents.
 
     Parameters
     ----------
-    values : float64 [3, rows]
-        Coefficients, column by column. Read.
+    values, value_bits : float64 [3, rows] and its int64 view
+        Coefficients, column by column; finite. Read.
     limit : float
         Largest magnitude, a power of two.
     scratch, bits : float64 [rows] and its int64 view
         Work space.
     quantized : float64 [3, rows]
         Previous normalised coefficients; overwritten by the new ones.
+    whole : int32 [3, rows]
+        Filled: the new ones times 64, which are integers.
     tops : float64 [3]
         Largest magnitude of each column (0: an empty column); overwritten.
 
@@ -50,31 +78,29 @@ def quantize_columns(
     """
     change = 0.0
     for j in range(3):
-        largest = 0.0
-        for i in range(rows):
-            largest = max(largest, abs(values[j, i]))
+        largest = np.int64(0)
+        for i in range(rows):  # magnitudes in order of their bits
+            largest = max(largest, value_bits[j, i] & MAGNITUDE_MASK)
         old_top = tops[j]
+        bits[0] = largest
         top = 0.0
-        if largest > SMALLEST:
-            scratch[0] = largest
-            bits[0] = (bits[0] + HALF_MANTISSA) & EXPONENT_MASK
+        if scratch[0] > SMALLEST:
+            bits[0] = (largest + HALF_MANTISSA) & EXPONENT_MASK
             top = min(scratch[0], limit)
         tops[j] = top
-        inverse = 1.0 / top if top > 0.0 else 0.0
+        scratch[0] = top
+        shift = bits[0] - ONE_BITS  # what dividing by top takes from the bits of a magnitude
         for i in range(rows):
-            scratch[i] = abs(values[j, i]) * inverse
+            magnitude = (value_bits[j, i] & MAGNITUDE_MASK) - shift
+            power = (magnitude + HALF_MANTISSA) & EXPONENT_MASK
+            power = min(ONE_BITS, max(BOTTOM_BITS, power)) | (value_bits[j, i] & SIGN)
+            bits[i] = power if magnitude > ZERO_BITS and top > 0.0 else np.int64(0)
         for i in range(rows):
-            bits[i] = (bits[i] + HALF_MANTISSA) & EXPONENT_MASK
-        for i in range(rows):
-            magnitude = min(1.0, max(BOTTOM, scratch[i]))
-            value = values[j, i]
-            if abs(value) * inverse <= 0.5 * BOTTOM:
-                magnitude = 0.0
-            if value < 0.0:
-                magnitude = -magnitude
-            step = magnitude * top - quantized[j, i] * old_top
-            change += step * step
-            quantized[j, i] = magnitude
+            new = scratch[i]
+            scratch[i] = new * top - quantized[j, i] * old_top
+            quantized[j, i] = new
+            whole[j, i] = np.int32(new / BOTTOM)
+        change += sum_squares(scratch, rows)
     return change
 
 
@@ -167,30 +193,32 @@ def invert_basis(basis: Floats, scaled: Floats, gram: Floats, inverse: Floats) -
 
 @kernel
 def fit_basis(
-    target: Floats, quantized: Floats, rows: int, gram: Floats, inverse: Floats, projected: Floats, basis: Floats
-) -> None:
-    """Least squares for the basis on normalised coefficients: basis (float64 [3, 3]) of min |target - q basis|."""
-    for j in range(3):
-        total_0, total_1, total_2 = 0.0, 0.0, 0.0
-        for i in range(rows):
-            q = quantized[j, i]
-            total_0 += q * target[0, i]
-            total_1 += q * target[1, i]
-            total_2 += q * target[2, i]
-        projected[j, 0], projected[j, 1], projected[j, 2] = total_0, total_1, total_2
-    g00, g01, g02, g11, g12, g22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    target: Floats, quantized: Floats, whole: Whole, rows: int, gram: Floats, inverse: Floats, projected: Floats,
+    basis: Floats,
+) -> None:  # fmt: skip
+    """Least squares for the basis on normalised coefficients: basis (float64 [3, 3]) of min |target - q basis|.
+
+    ``target`` is float64 [3, rows]; ``quantized`` and ``whole`` as in `quantize_columns`.
+    """
+    x0, x1, x2, y0, y1, y2, z0, z1, z2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(rows):
+        u, v, w = target[0, i], target[1, i], target[2, i]
         x, y, z = quantized[0, i], quantized[1, i], quantized[2, i]
-        g00 += x * x
-        g01 += x * y
-        g02 += x * z
-        g11 += y * y
-        g12 += y * z
-        g22 += z * z
-    gram[0, 0], gram[1, 1], gram[2, 2] = g00, g11, g22
-    gram[0, 1] = gram[1, 0] = g01
-    gram[0, 2] = gram[2, 0] = g02
-    gram[1, 2] = gram[2, 1] = g12
+        x0, x1, x2 = x0 + x * u, x1 + x * v, x2 + x * w
+        y0, y1, y2 = y0 + y * u, y1 + y * v, y2 + y * w
+        z0, z1, z2 = z0 + z * u, z1 + z * v, z2 + z * w
+    projected[0, 0], projected[0, 1], projected[0, 2] = x0, x1, x2
+    projected[1, 0], projected[1, 1], projected[1, 2] = y0, y1, y2
+    projected[2, 0], projected[2, 1], projected[2, 2] = z0, z1, z2
+    g00, g01, g02, g11, g12, g22 = 0, 0, 0, 0, 0, 0
+    for i in range(rows):
+        a, b, c = whole[0, i], whole[1, i], whole[2, i]
+        g00, g01, g02 = g00 + a * a, g01 + a * b, g02 + a * c
+        g11, g12, g22 = g11 + b * b, g12 + b * c, g22 + c * c
+    gram[0, 0], gram[1, 1], gram[2, 2] = g00 / GRAM_SCALE, g11 / GRAM_SCALE, g22 / GRAM_SCALE
+    gram[0, 1] = gram[1, 0] = g01 / GRAM_SCALE
+    gram[0, 2] = gram[2, 0] = g02 / GRAM_SCALE
+    gram[1, 2] = gram[2, 1] = g12 / GRAM_SCALE
     invert_gram(gram, inverse)
     for j in range(3):
         for k in range(3):
@@ -209,14 +237,11 @@ def fit_coefficients(
         for i in range(rows):
             values[j, i] = target[0, i] * x + target[1, i] * y + target[2, i] * z
     for i in range(rows):
-        x, y, z = abs(values[0, i]), abs(values[1, i]), abs(values[2, i])
-        drop = x + y + z < row_threshold
-        if drop or x < threshold:
-            values[0, i] = 0.0
-        if drop or y < threshold:
-            values[1, i] = 0.0
-        if drop or z < threshold:
-            values[2, i] = 0.0
+        x, y, z = values[0, i], values[1, i], values[2, i]
+        least = np.inf if abs(x) + abs(y) + abs(z) < row_threshold else threshold
+        values[0, i] = 0.0 if abs(x) < least else x
+        values[1, i] = 0.0 if abs(y) < least else y
+        values[2, i] = 0.0 if abs(z) < least else z
 
 
 @kernel
@@ -266,6 +291,8 @@ def decompose_slices(
     rows = targets.shape[1]
     target = np.empty((3, rows))
     values = np.empty((3, rows))
+    value_bits = values.view(np.int64)
+    whole = np.empty((3, rows), np.int32)
     quantized = np.empty((3, rows))
     scratch = np.empty(rows)
     bits = scratch.view(np.int64)
@@ -284,8 +311,8 @@ def decompose_slices(
                 quantized[j, i] = 0.0
         rounds = 0
         while True:
-            change = quantize_columns(values, rows, limit, scratch, bits, quantized, tops)
-            fit_basis(target, quantized, rows, gram, inverse, projected, basis)
+            change = quantize_columns(values, value_bits, rows, limit, scratch, bits, quantized, whole, tops)
+            fit_basis(target, quantized, whole, rows, gram, inverse, projected, basis)
             if rounds == most_iterations or (rounds > 0 and change <= tolerance * tolerance):
                 break
             for j in range(3):  # the basis of the plain coefficients: undo the fold of the top powers
@@ -318,16 +345,12 @@ def rebuild_values(codes: Codes, bases: Floats, weights: Floats) -> None:
 @kernel
 def rebuild_integers(codes: Codes, bases: Codes, weights: Codes) -> None:
     """Fill weights (int8 [T, rows, 3]) as the rebuild engine does, from codes (int8) and bases (int8 [T, 3, 3])."""
+    factors = np.zeros(15, np.int64)
+    for code in range(1, 8):
+        factors[7 + code], factors[7 - code] = 1 << (code - 1), -(1 << (code - 1))
     for t in range(codes.shape[0]):
         for i in range(codes.shape[1]):
+            x, y, z = factors[7 + codes[t, i, 0]], factors[7 + codes[t, i, 1]], factors[7 + codes[t, i, 2]]
             for k in range(3):
-                total = np.int64(0)
-                for j in range(3):
-                    code = np.int64(codes[t, i, j])
-                    term = np.int64(bases[t, j, k])
-                    if code > 0:
-                        total += term << (code - 1)
-                    elif code < 0:
-                        total -= term << (-code - 1)
-                rounded = (total + 32) >> 6
-                weights[t, i, k] = np.int8(max(np.int64(-128), min(np.int64(127), rounded)))
+                rounded = (x * bases[t, 0, k] + y * bases[t, 1, k] + z * bases[t, 2, k] + 32) >> 6
+                weights[t, i, k] = np.int8(max(-128, min(127, rounded)))

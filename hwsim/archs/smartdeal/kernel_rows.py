@@ -128,36 +128,42 @@ def measure_passes(
     sums : int64 [2], added to
         Booth cycles, rows multiplied.
     """
-    filters = active.shape[0]
-    groups = time.shape[1]
+    filters, groups = active.shape[0], time.shape[1]
     blocks = -(-filters // slices)
-    passes = pass_start.shape[0] - 1
-    line_time = np.zeros(lines, np.int64)
-    for k in range(passes):
-        first, last = pass_start[k], pass_start[k + 1]
-        used = min(lines, last - first)
-        for block in range(blocks):
-            for g in range(groups):
-                compute[block, g, k] = 0
-            for f in range(block * slices, min((block + 1) * slices, filters)):
-                for g in range(groups):
-                    for line in range(used):
-                        line_time[line] = 0
-                    line = 0
-                    for r in range(first, last):
-                        t = time[r, g]
-                        if t > 0 and active[f, r]:
-                            line_time[line] += t + extra
-                            sums[0] += work[r, g]
-                            sums[1] += 1
-                        line += 1
-                        if line == lines:
-                            line = 0
-                    slowest = compute[block, g, k]
-                    for line in range(used):
-                        if line_time[line] > slowest:
-                            slowest = line_time[line]
-                    compute[block, g, k] = slowest
+    spent = np.empty_like(time)
+    for r in range(time.shape[0]):
+        users, done, runs = np.int64(0), np.int64(0), np.int64(0)
+        for f in range(filters):
+            users += active[f, r]
+        for g in range(groups):
+            spent[r, g] = time[r, g] + extra if time[r, g] > 0 else 0
+            done += work[r, g]
+            runs += time[r, g] > 0
+        sums[0] += users * done
+        sums[1] += users * runs
+    line_time = np.zeros(groups, np.int32)
+    compute[:] = 0
+    for k in range(pass_start.shape[0] - 1):
+        last = pass_start[k + 1]
+        for line in range(min(lines, last - pass_start[k])):
+            first = pass_start[k] + line
+            for block in range(blocks):
+                f0, f1 = block * slices, min((block + 1) * slices, filters)
+                for f in range(f0, f1):
+                    whole = True
+                    for r in range(first, last, lines):
+                        whole = whole and active[f, r]
+                    if whole:  # no other filter's line takes longer: less or all of the same rows
+                        f0, f1 = f, f + 1
+                        break
+                for f in range(f0, f1):
+                    line_time[:] = 0
+                    for r in range(first, last, lines):
+                        if active[f, r]:
+                            for g in range(groups):
+                                line_time[g] += spent[r, g]
+                    for g in range(groups):
+                        compute[block, g, k] = max(compute[block, g, k], line_time[g])
 
 
 @kernel
