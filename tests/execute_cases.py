@@ -131,6 +131,13 @@ def cases(draw):
                      draw(mappings(layer, workload.out_bits)))  # fmt: skip
 
 
+@st.composite
+def cases_on(draw, archs):
+    """A case on an accelerator drawn from ``archs(base)``, which has the shell and the memory of ``base``."""
+    case = draw(cases())
+    return replace(case, arch=draw(archs(case.arch)))
+
+
 def make_case(workload, tensors, inputs, arch, mapping) -> Case:
     """Put a network of one layer around a workload."""
     specs = tuple(

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import strategies as st
 
 from hwsim.core.datapath import Datapath, ExecTimes
 from hwsim.core.mapping import TILE_DIMS, Boxes, Mapping, list_boxes
+from tests.naive_cases import mappings, windowed_layers, workload_of
+
+
+@st.composite
+def tiled(draw, archs):
+    """A datapath of an accelerator from ``archs``, a layer at any bits, and a tiling of it."""
+    layer = draw(windowed_layers("conv", 6, 3))
+    workload = workload_of(layer, draw(st.integers(1, 16)), draw(st.integers(1, 16)))
+    return draw(archs).bind(workload), draw(mappings(layer))
 
 
 def check_sums(datapath: Datapath, mapping: Mapping) -> tuple[ExecTimes, dict[tuple[str, str], int]]:

@@ -24,9 +24,9 @@ from hwsim.nets.load import load_network
 from hwsim.pipeline.layer import run_layer
 from mappers.search import find_mapping
 from tests.execute_cases import cases, check_program
-from tests.naive_cases import conv, mappings, windowed_layers, workload_of
+from tests.naive_cases import conv, windowed_layers, workload_of
 from tests.naive_eyeriss import Machine
-from tests.tile_checks import check_places, check_sums
+from tests.tile_checks import check_places, check_sums, tiled
 
 
 @st.composite
@@ -151,16 +151,8 @@ def test_the_output_of_a_program_is_the_functional_model_s(case):
     check_program(case)
 
 
-@st.composite
-def tiled(draw):
-    """A datapath and a tiling of its layer."""
-    layer = draw(windowed_layers("conv", 6, 3))
-    workload = workload_of(layer, draw(st.integers(1, 16)), draw(st.integers(1, 16)))
-    return draw(archs()).bind(workload), draw(mappings(layer))
-
-
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(tiled())
+@given(tiled(archs()))
 def test_sums_over_tiles_are_those_of_single_tiles(case):
     datapath, mapping = case
     times, _ = check_sums(datapath, mapping)

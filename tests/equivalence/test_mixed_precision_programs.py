@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from hwsim.archs.bismo.spec import PRESETS as BISMO
 from hwsim.archs.bitfusion.spec import PRESETS as BITFUSION
-from tests.execute_cases import cases, check_program
-from tests.naive_cases import mappings, windowed_layers, workload_of
-from tests.tile_checks import check_places, check_sums
+from tests.execute_cases import cases_on, check_program
+from tests.tile_checks import check_places, check_sums, tiled
 
 SIDES = st.integers(1, 5)
 
@@ -28,28 +27,14 @@ def mixed_archs(draw, base):
     )  # fmt: skip
 
 
-@st.composite
-def mixed_cases(draw):
-    case = draw(cases())
-    return replace(case, arch=draw(mixed_archs(case.arch)))
-
-
 @settings(max_examples=120, deadline=None, derandomize=True)
-@given(mixed_cases())
+@given(cases_on(mixed_archs))
 def test_the_output_is_the_functional_model_s(case):
     check_program(case)
 
 
-@st.composite
-def tiled(draw):
-    """A datapath and a tiling of its layer."""
-    layer = draw(windowed_layers("conv", 6, 3))
-    workload = workload_of(layer, draw(st.integers(1, 16)), draw(st.integers(1, 16)))
-    return draw(mixed_archs(BISMO["small"])).bind(workload), draw(mappings(layer))
-
-
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(tiled())
+@given(tiled(mixed_archs(BISMO["small"])))
 def test_sums_over_tiles_are_those_of_single_tiles(case):
     datapath, mapping = case
     times, _ = check_sums(datapath, mapping)
@@ -57,7 +42,7 @@ def test_sums_over_tiles_are_those_of_single_tiles(case):
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(tiled())
+@given(tiled(mixed_archs(BISMO["small"])))
 def test_accumulators_take_places_of_their_own(case):
     datapath, mapping = case
     check_places(datapath, mapping.tile)

@@ -86,10 +86,10 @@ def check_layer(machine: Machine, layer: Layer, w: int, a: int, signed: tuple[bo
     times = datapath.exec_times(list_boxes(layer, tile))
     assert (int(times.busy[0]), int(times.fill[0])) == (found.cycles, 0)
     assert int(times.tail[0]) == PIPELINE_CYCLES + arch.tree_levels
-    check_counts(datapath, Mapping(tile=tile, order="MKC"), found, w, a)
+    check_counts(datapath, Mapping(tile=tile, order="MKC"), found, a)
 
 
-def check_counts(datapath, mapping: Mapping, found, w: int, a: int) -> None:
+def check_counts(datapath, mapping: Mapping, found, a: int) -> None:
     arch, counts = datapath.arch, found.counts
     actions: dict = {}
     for action in datapath.count_actions(mapping):

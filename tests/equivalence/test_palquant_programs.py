@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwsim.archs.palquant.spec import PRESETS
-from tests.execute_cases import cases, check_program
-from tests.naive_cases import mappings, windowed_layers, workload_of
-from tests.tile_checks import check_places, check_sums
+from tests.execute_cases import cases_on, check_program
+from tests.tile_checks import check_places, check_sums, tiled
 
 
 @st.composite
@@ -25,28 +24,14 @@ def low_bit_archs(draw, base):
     )  # fmt: skip
 
 
-@st.composite
-def low_bit_cases(draw):
-    case = draw(cases())
-    return replace(case, arch=draw(low_bit_archs(case.arch)))
-
-
 @settings(max_examples=120, deadline=None, derandomize=True)
-@given(low_bit_cases())
+@given(cases_on(low_bit_archs))
 def test_the_output_is_the_functional_model_s(case):
     check_program(case)
 
 
-@st.composite
-def tiled(draw):
-    """A datapath and a tiling of its layer."""
-    layer = draw(windowed_layers("conv", 6, 3))
-    workload = workload_of(layer, draw(st.integers(1, 16)), draw(st.integers(1, 16)))
-    return draw(low_bit_archs(PRESETS["small"])).bind(workload), draw(mappings(layer))
-
-
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(tiled())
+@given(tiled(low_bit_archs(PRESETS["small"])))
 def test_sums_over_tiles_are_those_of_single_tiles(case):
     datapath, mapping = case
     layer = datapath.layer
@@ -58,7 +43,7 @@ def test_sums_over_tiles_are_those_of_single_tiles(case):
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(tiled())
+@given(tiled(low_bit_archs(PRESETS["small"])))
 def test_accumulators_take_places_of_their_own_alike_in_every_tile_along_the_channels(case):
     datapath, mapping = case
     places = check_places(datapath, mapping.tile)

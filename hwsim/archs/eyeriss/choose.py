@@ -10,12 +10,12 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from hwsim.archs.eyeriss.schedule import Arrangement, Filter, count_tile, describe_filter, list_arrangements
 from hwsim.archs.eyeriss.spec import WORD_BITS
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, C, G, Int64, K, N, P
+from hwsim.core.tile_sums import list_extents
 
 if TYPE_CHECKING:
     from hwsim.archs.eyeriss.spec import Eyeriss
@@ -49,7 +49,7 @@ def choose_arrangement(layer: Layer, arch: Eyeriss) -> Arrangement:
             one = int(cycles[first]), int(moved[first]), int(which[first])
             best = one if best is None else min(best, one)
     if best is None:
-        whole = [np.full(len(t), getattr(layer, dim), np.int64) for dim in TILE_DIMS]
+        whole = [np.full(len(t), extent) for extent in list_extents(layer)]
         cycles, moved = estimate_tiles(layer, window, arch, found, whole)
         return _pick(found, int(np.lexsort((moved, cycles))[0]))
     return _pick(found, best[2])
@@ -128,7 +128,7 @@ def _reach(layer: Layer, rows: Int64) -> Int64:
 
 def estimate_tiles(
     layer: Layer, window: Filter, arch: Eyeriss, how: Arrangement, tile: list[Int64]
-) -> tuple[Int64, npt.NDArray[np.int64]]:
+) -> tuple[Int64, Int64]:
     """Return cycles of a layer cut into tiles, and bits moved in ``ibuf`` and ``obuf``, int64 [tiles] each.
 
     The longer one of: first loads, all tiles (each as long as a full one), the last store; all that goes through the memory's

@@ -49,15 +49,10 @@ class Eyeriss(Arch):
     def __post_init__(self) -> None:
         super(Eyeriss, self).__post_init__()
         for field, most in (
-            ("rows", 256),
-            ("cols", 256),
-            ("ifmap_words", 4096),
-            ("filter_words", 1 << 16),
-            ("psum_words", 4096),
-        ):
+            ("rows", 256), ("cols", 256), ("ifmap_words", 4096), ("filter_words", 1 << 16), ("psum_words", 4096),
+            ("w_port_words", 256), ("i_port_words", 256), ("o_port_words", 256),
+        ):  # fmt: skip
             require_int(f"eyeriss.{field}", getattr(self, field), 1, most)
-        for field in ("w_port_words", "i_port_words", "o_port_words"):
-            require_int(f"eyeriss.{field}", getattr(self, field), 1, 256)
         least = self.ifmap_words * self.o_port_words
         if self.filter_words < least:
             wanted = f"at least ifmap_words * o_port_words ({least}): a row of as many filters as a word of sums has"

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 TILE_CYCLES = 16
 """Instructions that read a tile's descriptor (512 bits) into registers: no program yet (unverified)."""
 PAIR_CYCLES = 3
+"""Instructions of a set of pixels: see the program above."""
 PIPELINE_CYCLES = 3
 """Stages of RI5CY behind the issue of a store: execute, write-back, ``obuf`` (unverified)."""
 

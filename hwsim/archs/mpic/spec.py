@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 REGISTER_BITS = 32
 """A register, a load, an operand of the dot product (RV32)."""
 REGISTERS = 32
+"""Of RV32I."""
+OTHER_REGISTERS = 8
+"""Those that hold neither sums nor operands: zero, pointers (a choice of this project)."""
 WIDTHS = (2, 4, 8, 16)
 """Elements that the dot product takes; it works at the wider of two widths, of the other operand a part (arXiv 2010.04073)."""
 PRUNED = 0
+"""Bits of a filter that is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +56,11 @@ class Mpic(Arch):
         require_int("mpic.filters", self.filters, 1, 8)
         require_int("mpic.pixels", self.pixels, 1, 8)
         needed = self.filters * self.pixels + 2 * (self.filters + self.pixels)  # sums; operands, two steps of them
-        if needed > REGISTERS - 8:
+        if needed > REGISTERS - OTHER_REGISTERS:
             raise SpecError(
-                "mpic.filters", (self.filters, self.pixels), f"sums and operands in {REGISTERS - 8} registers"
+                "mpic.filters",
+                (self.filters, self.pixels),
+                f"sums and operands in {REGISTERS - OTHER_REGISTERS} registers",
             )
         require_int("mpic.column_bits", self.column_bits, 1 << 10, 1 << 24)
         require_int("mpic.program_bits", self.program_bits, 1 << 10, 1 << 24)

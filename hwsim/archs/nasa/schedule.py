@@ -47,7 +47,8 @@ import numpy as np
 
 from hwsim.archs.nasa.spec import Chunk
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import CYCLES_TIE, TILE_DIMS, C, G, Int64, K, N, P, Q
+from hwsim.core.mapping import CYCLES_TIE, C, G, Int64, K, N, P, Q
+from hwsim.core.tile_sums import list_extents
 
 
 class Counts(NamedTuple):
@@ -184,7 +185,7 @@ def arrange_rows(layer: Layer, chunk: Chunk) -> Rows:
     above = max(1, chunk.rows // layer.R)
     if depthwise:
         above = min(above, layer.S)
-    whole = np.array([[getattr(layer, dim) for dim in TILE_DIMS]], np.int64)
+    whole = list_extents(layer)[None]
     found = []
     for e in range(1, min(layer.P, chunk.cols) + 1):
         rows = Rows(rows=e, across=chunk.cols // e, above=above, parts=-(-layer.R // chunk.rows), depthwise=depthwise)

@@ -28,6 +28,9 @@ REGISTERS = 32
 CODEBOOK_BITS = (1, 2, 4)
 """Indices that fill a nibble: a table of 16 bytes is looked up by nibbles."""
 INSTRUCTION_BITS = 32
+"""Of AArch64."""
+OTHER_REGISTERS = 4
+"""The least that hold no sums: words of both sides, tables (a choice of this project)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class Simd(Arch):
         require_int("simd.memory_bits", self.memory_bits, 8, 1 << 14)
         for field in ("vector_bits", "memory_bits"):
             require_power_of_two(f"simd.{field}", getattr(self, field))
-        require_int("simd.accumulators", self.accumulators, 1, REGISTERS - 4)
+        require_int("simd.accumulators", self.accumulators, 1, REGISTERS - OTHER_REGISTERS)
         require_int("simd.filters", self.filters, 1, self.accumulators)
         require_int("simd.accumulate_cycles", self.accumulate_cycles, 1, 16)
         require_int("simd.icache_bits", self.icache_bits, 64)
