@@ -13,9 +13,7 @@ from hwsim.core.check import require_int
 from hwsim.core.errors import HwsimError, InputError
 from hwsim.core.layer import Layer
 from hwsim.core.tensors import ActQuant, LayerTensors
-
-LARGEST_BIAS = 1 << 30
-"""Largest magnitude of a stored bias."""
+from hwsim.quant.uniform import LARGEST_BIAS
 
 
 def quantize_adder(

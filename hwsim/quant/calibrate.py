@@ -22,7 +22,7 @@ The scheme
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,11 @@ import numpy.typing as npt
 from hwsim.core.errors import HwsimError, InputError
 from hwsim.core.layer import ADDRESS_OPS, Layer
 from hwsim.core.network import Network
-from hwsim.core.policy import Policy
+from hwsim.core.policy import LayerFormat, Policy
 from hwsim.core.tensors import ActQuant, Array, LayerTensors, Tensors
 from hwsim.quant.adder import quantize_adder
 from hwsim.quant.fixed_network import choose_fixed_quant, fold_average, quantize_fixed_weights
-from hwsim.quant.uniform import QuantizedWeights, choose_activation_quant, quantize_weights
+from hwsim.quant.uniform import LARGEST_BIAS, QuantizedWeights, choose_activation_quant, quantize_weights
 
 PASS_THROUGH = (*(op for op in ADDRESS_OPS if op != "concat"), "maxpool", "avgpool")
 """Operators whose output keeps its input's format."""
@@ -42,8 +42,6 @@ INPUT = ":in"
 """Suffix of the format in which a MAC layer reads a tensor that is stored wider."""
 PRE = ":pre"
 """Suffix of the format of a fused activation's argument."""
-LARGEST_BIAS = 1 << 30
-"""Largest magnitude of a stored bias: half of an int32, the sum of products has the other half."""
 SCALE_LAYER_BITS = 8
 """Bits of the multipliers of a ``scale`` layer (per channel, so nothing is lost by them)."""
 
@@ -96,67 +94,97 @@ def quantize_network(
     Raises
     ------
     HwsimError
-        A layer has no weights, or a tensor no range.
+        A layer has no weights, or a tensor no range or deviation; the policy names another operator beside a layer of distances.
     InputError
         Weights or ranges are not finite.
     """
     policy.check(network)
     bits = choose_tensor_bits(network, policy)
-
-    shifted = _find_shifted(network, policy)
-
-    def choose(name: str, width: int) -> ActQuant:
-        if name not in ranges:
-            raise HwsimError(f"the tensor {name} has no measured range")
-        low, high = ranges[name]
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise InputError(f"tensor {name}", [f"its range {low}..{high} is not finite"])
-        rounded = power_of_two or name.removesuffix(PRE) in shifted
-        if rounded and deviations is not None:
-            return choose_fixed_quant(low, deviations[name], width)
-        return choose_activation_quant(low, high, width, activation_scheme, unsigned_relu, rounded)
-
-    quants = {spec.name: choose(spec.name, bits[spec.name]) for spec in network.inputs}
+    rule = _Rule(
+        ranges=ranges, deviations=deviations, scheme=activation_scheme, unsigned_relu=unsigned_relu,
+        power_of_two=power_of_two, shifted=frozenset(_find_shifted(network, policy)),
+    )  # fmt: skip
+    quants = {spec.name: rule.choose(spec.name, bits[spec.name]) for spec in network.inputs}
     layers: dict[str, LayerTensors] = {}
     for layer in network.layers:
-        source = quants.get(layer.inputs[0])
-        if layer.op in PASS_THROUGH and layer.activation == "none" and source is not None:
-            folds = layer.op == "avgpool" and layer.name in shifted and deviations is not None
-            quants[layer.name] = fold_average(network, layer, source) if folds else source
-        elif layer.op != "softmax" or network.consumers[layer.name]:
-            quants[layer.name] = choose(layer.name, bits[layer.name])
-        if layer.name + PRE in ranges:
-            quants[layer.name + PRE] = choose(layer.name + PRE, bits[layer.name])
-        if layer.kind != "mac" and layer.op != "scale":
-            if layer.name in float_tensors.layers:
-                layers[layer.name] = float_tensors.layers[layer.name]
-            continue
-        width = SCALE_LAYER_BITS
-        if layer.kind == "mac":
-            chosen = policy.of(layer.name)
-            if "add" in (layer.operator, chosen.operator):
-                if chosen.operator not in ("native", layer.operator):
-                    raise HwsimError(
-                        f"layer {layer.name}: its operator is {layer.operator}, the policy says {chosen.operator}: "
-                        "name it in the network first (hwsim.core.policy.name_operators)"
-                    )
-                if layer.inputs[0] not in ranges:
-                    raise HwsimError(f"the tensor {layer.inputs[0]} has no measured range")
-                span, rounded = ranges[layer.inputs[0]], power_of_two or chosen.scale == "shift"
-                quants[layer.name + INPUT], layers[layer.name] = quantize_adder(
-                    layer, float_tensors.layers.get(layer.name), span, chosen.w_bits, chosen.a_bits, rounded
-                )
-                continue
-            width = chosen.w_bits
+        quants.update(rule.list_formats(network, layer, bits[layer.name], quants.get(layer.inputs[0])))
+        chosen = policy.of(layer.name)
+        if layer.kind == "mac" and "add" in (layer.operator, chosen.operator):
+            quants[layer.name + INPUT], layers[layer.name] = _quantize_distances(layer, chosen, float_tensors, rule)
+        elif layer.kind == "mac":
             if chosen.a_bits < quants[layer.inputs[0]].bits:
-                quants[layer.name + INPUT] = choose(layer.inputs[0], chosen.a_bits)
-        read = quants.get(layer.name + INPUT, quants[layer.inputs[0]])
-        rounded = power_of_two or (layer.kind == "mac" and policy.of(layer.name).scale == "shift")
-        fixed = rounded and deviations is not None and layer.kind == "mac" and width > 1
-        layers[layer.name] = _quantize_layer(layer, float_tensors, read, width, per_channel, rounded, clipping, fixed)
+                quants[layer.name + INPUT] = rule.choose(layer.inputs[0], chosen.a_bits)
+            read = quants.get(layer.name + INPUT, quants[layer.inputs[0]])
+            rounded = power_of_two or chosen.scale == "shift"
+            fixed = rounded and deviations is not None and chosen.w_bits > 1
+            layers[layer.name] = _quantize_layer(
+                layer, float_tensors, read, chosen.w_bits, per_channel, rounded, clipping, fixed
+            )
+        elif layer.op == "scale":
+            read = quants[layer.inputs[0]]
+            layers[layer.name] = _quantize_layer(
+                layer, float_tensors, read, SCALE_LAYER_BITS, per_channel, power_of_two, clipping
+            )
+        elif layer.name in float_tensors.layers:
+            layers[layer.name] = float_tensors.layers[layer.name]
     origin = float_tensors.origin
     note = f"{origin.description}; quantized post-training to {policy.short}, {activation_scheme} activations"
     return Tensors(layers=layers, activations=quants, origin=replace(origin, description=note))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """How formats of activations are chosen: the arguments of `quantize_network`, and the tensors with scales of powers of two."""
+
+    ranges: Ranges
+    deviations: Mapping[str, float] | None
+    scheme: str
+    unsigned_relu: bool
+    power_of_two: bool
+    shifted: frozenset[str]
+
+    def read_range(self, name: str) -> tuple[float, float]:
+        """Return the measured range of a tensor."""
+        if name not in self.ranges:
+            raise HwsimError(f"the tensor {name} has no measured range")
+        return self.ranges[name]
+
+    def choose(self, name: str, bits: int) -> ActQuant:
+        """Return the format of a tensor, or of a fused activation's argument."""
+        low, high = self.read_range(name)
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise InputError(f"tensor {name}", [f"its range {low}..{high} is not finite"])
+        rounded = self.power_of_two or name.removesuffix(PRE) in self.shifted
+        if not rounded or self.deviations is None:
+            return choose_activation_quant(low, high, bits, self.scheme, self.unsigned_relu, rounded)
+        if name not in self.deviations:
+            raise HwsimError(f"the tensor {name} has no measured deviation")
+        return choose_fixed_quant(low, self.deviations[name], bits)
+
+    def list_formats(self, network: Network, layer: Layer, bits: int, source: ActQuant | None) -> dict[str, ActQuant]:
+        """Return the formats of a layer's output and of its fused activation's argument; ``source`` is that of its input."""
+        found: dict[str, ActQuant] = {}
+        if layer.op in PASS_THROUGH and layer.activation == "none" and source is not None:
+            folds = layer.op == "avgpool" and layer.name in self.shifted and self.deviations is not None
+            found[layer.name] = fold_average(network, layer, source) if folds else source
+        elif layer.op != "softmax" or network.consumers[layer.name]:
+            found[layer.name] = self.choose(layer.name, bits)
+        if layer.name + PRE in self.ranges:
+            found[layer.name + PRE] = self.choose(layer.name + PRE, bits)
+        return found
+
+
+def _quantize_distances(
+    layer: Layer, chosen: LayerFormat, tensors: Tensors, rule: _Rule
+) -> tuple[ActQuant, LayerTensors]:
+    """Return the format in which an adder layer reads its input, and its integers."""
+    if chosen.operator not in ("native", layer.operator):
+        raise HwsimError(
+            f"layer {layer.name}: its operator is {layer.operator}, the policy says {chosen.operator}: "
+            "name it in the network first (hwsim.core.policy.name_operators)"
+        )
+    span, rounded = rule.read_range(layer.inputs[0]), rule.power_of_two or chosen.scale == "shift"
+    return quantize_adder(layer, tensors.layers.get(layer.name), span, chosen.w_bits, chosen.a_bits, rounded)
 
 
 def choose_tensor_bits(network: Network, policy: Policy) -> dict[str, int]:

@@ -17,6 +17,8 @@ from hwsim.quant.entropy import choose_entropy_limits
 
 CLIPPINGS = ("max", "percentile", "mse", "kl")
 """How the range of a tensor is chosen."""
+LARGEST_BIAS = 1 << 30
+"""Largest magnitude of a stored bias: half of an int32, the sum of products has the other half."""
 SCALE_BITS = 32
 """Bits of a stored scale (float32; multiplier and shift take no more)."""
 BLOCK_ELEMENTS = 1 << 22

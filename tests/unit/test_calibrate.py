@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hwsim.core.errors import HwsimError, InputError, UnknownName
-from hwsim.core.policy import Policy, parse_policy
+from hwsim.core.policy import LayerFormat, Policy, parse_policy
 from hwsim.core.tensors import LayerTensors, Origin, Tensors
 from hwsim.engine.functional import calibrate_network, capture_inputs, measure_ranges, run_float, run_integer
 from hwsim.nets.builder import NetBuilder
@@ -145,3 +145,14 @@ def test_bad_networks_are_refused():
     odd = replace(TENSORS, layers={**TENSORS.layers, "b": held})
     with pytest.raises(InputError, match=r"^layer b: 1 of 16 are NaN or infinite$"):
         quantize_network(NET, odd, Policy(), ranges)
+
+
+def test_a_tensor_without_a_deviation_is_named():
+    ranges = measure_ranges(NET, TENSORS, IMAGE)
+    deviations = dict.fromkeys(ranges, 1.0)
+    shifts = Policy(default=LayerFormat(scale="shift"))
+    found = quantize_network(NET, TENSORS, shifts, ranges, deviations=deviations)
+    assert all(np.frexp(quant.scale)[0] == 0.5 for quant in found.activations.values())
+    del deviations["sum"]
+    with pytest.raises(HwsimError, match="the tensor sum has no measured deviation"):
+        quantize_network(NET, TENSORS, shifts, ranges, deviations=deviations)
