@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwsim.core.bits import Bits, bits_to_integers, integers_to_bits
+from hwsim.core.check import require_int
 from hwsim.core.errors import SpecError
 from hwsim.core.tensors import Array
 from hwsim.quant.uniform import quantize_weights
@@ -123,8 +124,9 @@ def prune_weights(weight: Array, bits: int, density: float) -> PrunedWeights:
     Raises
     ------
     SpecError
-        A density outside 0 to 1.
+        A density outside 0 to 1, or bits outside 2 to 16.
     """
+    require_int("bits", bits, 2, 16)
     if not 0 <= density <= 1:
         raise SpecError("density", density, "a share from 0 to 1")
     kept = np.asarray(weight, np.float32)

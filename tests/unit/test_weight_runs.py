@@ -81,6 +81,8 @@ def test_nothing_and_everything_may_be_kept():
     assert prune_weights(weight, 16, 1.0).density == 1
     with pytest.raises(SpecError, match=r"density: got 1.5, expected a share from 0 to 1"):
         prune_weights(weight, 8, 1.5)
+    with pytest.raises(SpecError, match="bits: got 1, expected an integer from 2 to 16"):
+        prune_weights(weight, 1, 0.5)
 
 
 def test_fewer_bits_never_store_more():
