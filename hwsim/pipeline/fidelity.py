@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwsim.core.arch import Arch
+from hwsim.core.errors import SpecError
 from hwsim.core.network import Network
 from hwsim.core.policy import Policy
 from hwsim.core.tensors import Array, Tensors
@@ -78,7 +79,7 @@ def measure_fidelity(
     Raises
     ------
     HwsimError
-        A format that the architecture has not, tensors that are quantized already.
+        A format that the architecture has not, tensors that are quantized already, another number of labels than of images.
     """
     from hwsim.engine.fidelity import measure_layer_sqnr_db
     from hwsim.engine.functional import run_float, run_integer
@@ -87,6 +88,9 @@ def measure_fidelity(
     from hwsim.quant.uniform import dequantize_activation
 
     given = images if isinstance(images, Mapping) else {network.inputs[0].name: images}
+    count = len(next(iter(given.values())))
+    if labels is not None and np.shape(labels) != (count,):
+        raise SpecError("labels.shape", np.shape(labels), f"({count},), a label for each image")
     ranged = given if calibration is None else calibration
     if not isinstance(ranged, Mapping):
         ranged = {network.inputs[0].name: ranged}

@@ -51,10 +51,17 @@ class AutoMapping:
         return self.best.energy_pj * 1e-12 * self.best.cycles / self.arch.clock_hz
 
     def find(self, **dataflows: str) -> Combination:
-        """Return a combination by its dataflows, e.g. ``find(clp="rs", slp="rs", alp="rs")``."""
-        return next(
-            one for one in self.ranked if all(dict(one.dataflows).get(c, flow) == flow for c, flow in dataflows.items())
-        )
+        """Return the first combination of some dataflows, e.g. ``find(clp="rs", slp="rs", alp="rs")``.
+
+        Raises
+        ------
+        SpecError
+            There is none: a chunk or dataflow of another name, or one that a chunk without layers was not tried with.
+        """
+        for one in self.ranked:
+            if dataflows.items() <= dict(one.dataflows).items():
+                return one
+        raise SpecError("dataflows", dataflows, f"one of {len(self.ranked)} combinations such as {self.best.label}")
 
 
 def auto_map(
