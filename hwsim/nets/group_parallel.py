@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from hwsim.core.check import require_int
 from hwsim.core.errors import SpecError, UnknownName
@@ -129,7 +130,7 @@ class _Widening:
             depth[layer.name] = max(depth[name] for name in layer.inputs) + (layer.kind == "mac")
         return depth
 
-    def _refuse(self, layer: Layer, why: str) -> None:
+    def _refuse(self, layer: Layer, why: str) -> NoReturn:
         raise SpecError("groups", self.groups, f"1 on {self.network.name}: layer {layer.name} cannot be widened, {why}")
 
     def choose_places(self) -> tuple[str, ...]:
@@ -175,9 +176,10 @@ class _Widening:
 
     def check_places(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the named tensors, or raise where one is absent or not widened."""
+        known = {layer.name for layer in self.network.layers}
         for name in names:
-            if name not in {layer.name for layer in self.network.layers}:
-                raise UnknownName("layer in shuffle_after", name, [layer.name for layer in self.network.layers])
+            if name not in known:
+                raise UnknownName("layer in shuffle_after", name, known)
             if name not in self.wide:
                 raise SpecError("shuffle_after", name, "a layer whose channels are widened")
         return tuple(names)
@@ -200,7 +202,7 @@ class _Widening:
                 layers += self._make_cyclic(layer)
                 renamed[layer.name] = f"{layer.name}.cyclic.add"
         note = (
-            f"widened to {self.groups} groups side by side (PalQuant); not grouped: {', '.join(self._list_kept())}; "
+            f"widened to {self.groups} groups side by side (PalQuant); not grouped: {', '.join(list_kept_layers(self.network))}; "
             f"cyclic shuffles behind {', '.join(places)}"
             + (f"; channel shuffles before {', '.join(shuffled)}" if shuffled else "")
         )
@@ -212,9 +214,6 @@ class _Widening:
             source=f"{self.network.source}; group-parallel as in huqinghao/PalQuant",
             notes=(*self.network.notes, note),
         )
-
-    def _list_kept(self) -> list[str]:
-        return [layer.name for layer in self.network.mac_layers if layer.name in self.kept]
 
     def _find_branch(self, layer: Layer) -> int | None:
         """Return which operand of an addition is shuffled: the deeper one of two convolutions that nothing else reads."""
@@ -254,10 +253,9 @@ class _Widening:
             if layer.attr("channels_before", 0) or layer.attr("channels_after", 0):
                 self._refuse(layer, "it pads channels")
             return [replace(now, G=self.groups * layer.G)]
-        if layer.op in ("concat", "slice", "shuffle"):
-            return self._widen_moves(layer, now)
-        self._refuse(layer, f"a {layer.attr('source_op', layer.op)} may mix channels of groups")
-        return []
+        if layer.op not in ("concat", "slice", "shuffle"):
+            self._refuse(layer, f"a {layer.attr('source_op', layer.op)} may mix channels of groups")
+        return self._widen_moves(layer, now)
 
     def _widen_mac(self, layer: Layer, now: Layer) -> Layer:
         if layer.name not in self.kept:

@@ -8,6 +8,7 @@ from energy_models import (
     BufferSpec,
     DramEnergy,
     EnergyTable,
+    PricedActions,
     dram_energy,
     load_table,
     on_chip_memory,
@@ -121,7 +122,7 @@ class Prices:
             if term.component not in ("leakage", "dram_static")
         )
 
-    def _price(self, actions: tuple[Action, ...], cycles: int):  # type: ignore[no-untyped-def]
+    def _price(self, actions: tuple[Action, ...], cycles: int) -> PricedActions:
         return price_actions(
             actions, self.table, self.buffers, self.dram, cycles, self.arch.clock_hz, device=self.arch.sram_device
         )
