@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ class Simulation:
     timed: bool = True
     cycles: int = 0
     _values: Uint64 = field(init=False)
-    _arrays: tuple[npt.NDArray[np.generic], ...] = field(init=False)
+    _arrays: tuple[Any, ...] = field(init=False)
     _ports: tuple[Int64, Int64] = field(init=False)
     _counts: tuple[Int64, Int64, Int64, Int64] = field(init=False)
     _state_first: Int64 = field(init=False)
@@ -170,10 +171,8 @@ class Simulation:
         in_nets, out_nets = self._ports
         outputs = np.empty((len(stimulus), out_nets.size), np.uint64)
         lanes = _FULL >> np.uint64(LANES - self.lanes)
-        run_cycles(
-            stimulus, in_nets, out_nets, *self._arrays, lanes, int(counted), int(self.timed), self._values, *self._counts,
-            outputs,
-        )  # fmt: skip
+        given: list[Any] = [stimulus, in_nets, out_nets, *self._arrays, lanes, int(counted), int(self.timed)]
+        run_cycles(*given, self._values, *self._counts, outputs)
         self.cycles += len(stimulus) * counted
         if self.netlist.macros:
             self._access(outputs[0, sum(map(len, self.netlist.outputs.values())) :], counted)

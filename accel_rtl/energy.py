@@ -15,12 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from accel_rtl.activity import Activity
-from accel_rtl.liberty import Library, LibraryCell, PowerArc, tabulate
+from accel_rtl.liberty import Library, LibraryCell, PowerArc
+from accel_rtl.liberty_logic import tabulate
 from accel_rtl.mapped import Functions, Int64, MappedNetlist
 
 Float64 = npt.NDArray[np.float64]
@@ -104,7 +106,7 @@ def list_loads(netlist: MappedNetlist, library: Library) -> Float64:
     return load
 
 
-def _list_nets(functions: Functions, i: int) -> Int64:
+def _list_nets(functions: Functions, i: int | np.integer[Any]) -> Int64:
     return functions.inputs[functions.first[i] : functions.first[i + 1]]
 
 

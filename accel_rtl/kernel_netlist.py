@@ -8,8 +8,12 @@ net come by way: row 0 between settled values, row 1 with what is in between (fi
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from hwsim.core.jit import kernel
+
+Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 
 _FIVES, _THREES, _ONES = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
 _U0, _U1, _U2, _U3, _U4 = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
@@ -18,7 +22,7 @@ _FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @kernel
-def count_ones(word):
+def count_ones(word: np.uint64) -> np.int64:
     """Return how many bits of a uint64 are set, int64."""
     word = word - ((word >> _U1) & _FIVES)
     word = (word & _THREES) + ((word >> _U2) & _THREES)
@@ -30,7 +34,7 @@ def count_ones(word):
 
 
 @kernel
-def look_up(truth, first, last, inputs, values, scratch):
+def look_up(truth: np.uint64, first: int, last: int, inputs: Ints, values: Words, scratch: Words) -> np.uint64:
     """Return a truth table's value over nets ``inputs[first:last]``, uint64; ``scratch`` has 32 words."""
     count = last - first
     if count == 0:
@@ -57,7 +61,7 @@ def look_up(truth, first, last, inputs, values, scratch):
 
 
 @kernel
-def settle(cell_out, cell_first, cell_inputs, cell_truth, values):
+def settle(cell_out: Ints, cell_first: Ints, cell_inputs: Ints, cell_truth: Words, values: Words) -> None:
     """Set the outputs of all cells, in their order."""
     scratch = np.empty(32, np.uint64)
     for i in range(cell_out.size):
@@ -66,9 +70,11 @@ def settle(cell_out, cell_first, cell_inputs, cell_truth, values):
 
 @kernel
 def run_cycles(
-    stimulus, in_nets, out_nets, cell_out, cell_first, cell_inputs, cell_truth, fan_first, fan_cells, reg_out, reg_first,
-    reg_inputs, reg_truth, state_first, lanes, counted, timed, values, toggles, rises, shares, states, outputs,
-):  # fmt: skip
+    stimulus: Words, in_nets: Ints, out_nets: Ints, cell_out: Ints, cell_first: Ints, cell_inputs: Ints, cell_truth: Words,
+    fan_first: Ints, fan_cells: Ints, reg_out: Ints, reg_first: Ints, reg_inputs: Ints, reg_truth: Words, state_first: Ints,
+    lanes: np.uint64, counted: int, timed: int, values: Words, toggles: Ints, rises: Ints, shares: Ints, states: Ints,
+    outputs: Words,
+) -> None:  # fmt: skip
     """Run cycles: inputs change and registers take their next value, cells settle, outputs are seen.
 
     Parameters

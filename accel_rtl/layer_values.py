@@ -109,7 +109,7 @@ def order_stores(layer: Layer, boxes: Boxes) -> Int64:
 
 
 def cut_windows(values: LayerValues) -> Int64:
-    """Return the operands of each output pixel of a MAC layer, ``[G, pixels, C*R*S]``, in the order in which they are multiplied."""
+    """Return the operands of each output pixel of a MAC layer in the order of products: ``[G, pixels, C*R*S]``."""
     layer = values.layer
     lo, hi = np.zeros(6, np.int64), np.array([layer.N, layer.G, layer.K, layer.C, layer.P, layer.Q])
     windows = view_windows(layer, pad_tile(layer, values.operands[0], lo, hi, 0), lo, hi)  # [n, channels, R, S, p, q]

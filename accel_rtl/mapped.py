@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from accel_rtl.cache import locate_cache
 from accel_rtl.emit import Rtlil
-from accel_rtl.liberty import Library, LibraryCell, list_terms, read_library, tabulate
+from accel_rtl.liberty import Library, LibraryCell, list_terms, read_library
+from accel_rtl.liberty_logic import tabulate
 from accel_rtl.netlist import NETLIST, Synthesis, synthesize_design
 from accel_rtl.synth import MACRO
 from hwsim.core.errors import HwsimError, SpecError
@@ -217,7 +218,7 @@ class _Reader:
         for what in (register.clear, register.preset):
             if what and (_tabulate(cell, what, terms) >> row & 1 or _depends(what, terms, nets)):
                 raise SpecError("netlist.cell", cell.name, f"a flip-flop whose {what} is tied off")
-        found = []
+        found: list[_Entry] = []
         for pin in cell.outputs:
             if pin.name not in pins:
                 continue

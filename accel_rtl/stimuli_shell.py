@@ -184,7 +184,7 @@ def _compare_beats(name: str, data: Uint64, strobes: Uint64, wanted: Sequence[Se
 
 
 def pack_bank(places: Int64, values: Int64, words: int, columns: int) -> Int64:
-    """Return banks ``[streams, words, columns]`` from accumulators ``[streams, elements]`` and their places, slots of all columns."""
+    """Return banks ``[streams, words, columns]`` from accumulators ``[streams, elements]`` and their places in a bank."""
     bank = np.zeros((values.shape[0], words * columns), np.int64)
     bank[:, places] = values
     return bank.reshape(-1, words, columns)

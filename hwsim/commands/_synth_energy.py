@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from accel_rtl.energy import Energy
-    from accel_rtl.energy_blocks import Block, LayerRun, Measured
+    from accel_rtl.energy_blocks import Block, Measured
+    from accel_rtl.layer_stimuli import LayerRun
     from hwsim.core.arch import Arch
 
 PARTS = ("switching", "internal", "clock", "leakage")
@@ -45,13 +46,13 @@ def run_energy(args: argparse.Namespace, arch: Arch) -> int:
     from accel_rtl.accelerator import find_engine
     from accel_rtl.energy_blocks import (
         draw_stimulus,
-        drive_layer,
         find_spec,
         map_block,
         measure,
         measure_idle,
         sum_up,
     )
+    from accel_rtl.layer_stimuli import drive_layer
     from hwsim.core.errors import SpecError
 
     find_spec(find_engine(arch), args.block)
@@ -59,7 +60,7 @@ def run_energy(args: argparse.Namespace, arch: Arch) -> int:
     print(f"hwsim: {arch.name} {arch.preset} {args.block}: Yosys maps it to standard cells", file=sys.stderr)
     block = map_block(arch, args.block, Path(args.liberty).absolute())
     if runs:
-        stimuli = [stimulus for run in runs if (stimulus := drive_layer(block, run)) is not None]
+        stimuli = [stimulus for run in runs if (stimulus := drive_layer(block.spec, arch, run)) is not None]
         if not stimuli:
             raise SpecError("--net", args.net, f"a network with a layer that runs on {args.block}")
     else:
@@ -81,7 +82,7 @@ def run_energy(args: argparse.Namespace, arch: Arch) -> int:
 
 def list_runs(args: argparse.Namespace, arch: Arch) -> list[LayerRun]:
     """Return the layers of the network that an accelerator runs, with their values."""
-    from accel_rtl.energy_blocks import LayerRun
+    from accel_rtl.layer_stimuli import LayerRun
     from accel_rtl.layer_values import list_values
     from hwsim.commands._options import choose_network
     from hwsim.core.errors import SpecError, UnknownName
@@ -144,18 +145,14 @@ def format_energy(
         cells += [f"{getattr(each, f'{part}_pj'):.3f}" for part in PARTS]
         cells += [f"{each.total_pj:.3f}", glitched, f"{one.settled.total_pj:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
-    area = block.synthesis.total.area_um2
+    total_cells, area = sum(block.netlist.counts.values()), block.synthesis.total.area_um2
+    pulses = "; with glitches: every cell a unit of time behind its inputs, every pulse counted"
     lines += [
-        f"cells: {sum(block.netlist.counts.values()):,}, {area:,.0f} um2; {total.compared:,} results equal to the block's definition",
+        f"cells: {total_cells:,}, {area:,.0f} um2; {total.compared:,} results equal to the block's definition",
         f"nothing but the clock: {idle.total_pj:.3f} pJ a cycle",
-        f"{library.name}, {library.voltage_v:g} V, clock {args.period_ps:g} ps, input slew {args.slew_ps:g} ps; no wires, no clock tree, "
-        "nothing at the outputs",
-        "total: a net changes once a cycle at most, no glitches"
-        + (
-            ""
-            if args.no_glitches
-            else "; with glitches: every cell a unit of time behind its inputs, all pulses counted"
-        ),
+        f"{library.name}, {library.voltage_v:g} V, clock {args.period_ps:g} ps, input slew {args.slew_ps:g} ps",
+        "no wires (nothing is placed), no clock tree, no load at the outputs",
+        "total: a net changes once a cycle at most" + ("" if args.no_glitches else pulses),
     ]
     if block.netlist.macros:
         bits = sum(macro.width * macro.words for macro in block.netlist.macros)
