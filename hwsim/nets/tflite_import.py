@@ -7,75 +7,18 @@ and a reshape that sees the order of elements gets transpositions around it. Sca
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from hwsim.core.errors import InputError, SpecError
-from hwsim.core.layer import Attr
 from hwsim.core.tensors import ActQuant, Origin
-from hwsim.nets.draft import Draft, Shape4, Sketch, StoredWeight, finish_sketch
+from hwsim.nets.draft import Sketch, finish_sketch
 from hwsim.nets.draft_passes import check_arrays, simplify_sketch
 from hwsim.nets.imported import Imported
 from hwsim.nets.onnx_safety import LARGEST_DIM, quote, raise_problems
-from hwsim.nets.tflite_read import TfModel, TfOp, TfTensor, read_tflite
-
-_FUSED = {0: "none", 1: "relu", 3: "relu6", 4: "tanh"}
-"""ActivationFunctionType of the schema; 2 is a clip to -1..1."""
-_UNARY = {
-    "RELU": "relu",
-    "RELU6": "relu6",
-    "LOGISTIC": "sigmoid",
-    "TANH": "tanh",
-    "HARD_SWISH": "hard_swish",
-    "LEAKY_RELU": "leaky_relu",
-    "GELU": "gelu",
-}
-
-
-class _Problem(Exception):
-    pass
-
-
-class _Unpriced(Exception):
-    pass
-
-
-@dataclass(slots=True, kw_only=True)
-class _Walk:
-    model: TfModel
-    sketch: Sketch
-    held: dict[int, str] = field(default_factory=dict)
-    constants: dict[int, Any] = field(default_factory=dict)
-
-    def tensor(self, index: int) -> TfTensor:
-        return self.model.tensors[index]
-
-    def act(self, op: TfOp, place: int) -> str:
-        index = op.inputs[place] if len(op.inputs) > place else -1
-        if index not in self.held:
-            raise _Unpriced(f"its input {place} is not computed by an operator before it")
-        return self.held[index]
-
-    def const(self, op: TfOp, place: int) -> TfTensor | None:
-        index = op.inputs[place] if len(op.inputs) > place else -1
-        if index == -1:
-            return None
-        if index in self.held:
-            raise _Unpriced(f"its input {place} is computed at run time")
-        tensor = self.tensor(index)
-        data = self.constants.get(index, tensor.data)
-        if data is None:
-            raise _Problem(f"lacks the data of its constant input {quote(tensor.name)}")
-        return replace(tensor, data=data)
-
-    def emit(self, op: TfOp, kind: str, inputs: list[str], out: Shape4, **fields: Any) -> Draft:
-        if any(not 1 <= n <= LARGEST_DIM for n in out):
-            raise _Problem(f"gives a tensor of shape {list(out)}")
-        name = self.tensor(op.outputs[0]).name.split(";")[0] or op.op.lower()
-        return self.sketch.add(Draft(name=name, op=kind, inputs=inputs, out=out, shape=out, origin=op.op, **fields))
+from hwsim.nets.tflite_read import TfOp, TfTensor, read_tflite
+from hwsim.nets.tflite_rules import RULES
+from hwsim.nets.tflite_walk import Problem, Unpriced, Walk, make_real, put_channels_first
 
 
 def import_tflite(path: str | os.PathLike[str]) -> Imported:
@@ -90,7 +33,7 @@ def import_tflite(path: str | os.PathLike[str]) -> Imported:
     """
     model = read_tflite(path)
     sketch = Sketch(source=model.source)
-    walk = _Walk(model=model, sketch=sketch)
+    walk = Walk(model=model, sketch=sketch)
     problems: list[str] = []
     for index in model.inputs:
         tensor = walk.tensor(index)
@@ -105,7 +48,7 @@ def import_tflite(path: str | os.PathLike[str]) -> Imported:
     for op in model.ops:
         try:
             _visit(walk, op)
-        except _Problem as problem:
+        except Problem as problem:
             problems.append(f"operator {op.op} {problem}")
             break
     raise_problems(model.source, problems)
@@ -123,18 +66,7 @@ def import_tflite(path: str | os.PathLike[str]) -> Imported:
         raise InputError(model.source, [str(error)]) from None
 
 
-def put_channels_first(shape: tuple[int, ...]) -> Shape4:
-    """Return a channels-last shape of rank 0 to 4 as ``[N, C, H, W]``."""
-    if len(shape) == 4:
-        return (shape[0], shape[3], shape[1], shape[2])
-    if len(shape) == 3:
-        return (shape[0], shape[2], 1, shape[1])
-    if len(shape) == 2:
-        return (shape[0], shape[1], 1, 1)
-    return (1, shape[0] if shape else 1, 1, 1)
-
-
-def _record(walk: _Walk, tensor: TfTensor, name: str) -> None:
+def _record(walk: Walk, tensor: TfTensor, name: str) -> None:
     """Record the quantization of an integer activation."""
     if tensor.scale.size == 1 and tensor.bits in (8, 16):
         signed = tensor.kind != 3
@@ -142,21 +74,21 @@ def _record(walk: _Walk, tensor: TfTensor, name: str) -> None:
         walk.sketch.set_quant(name, quant)
 
 
-def _visit(walk: _Walk, op: TfOp) -> None:
+def _visit(walk: Walk, op: TfOp) -> None:
     outs = [walk.tensor(index) for index in op.outputs]
     if not outs:
-        raise _Problem("has no output")
+        raise Problem("has no output")
     if op.op == "DEQUANTIZE" and op.inputs and op.inputs[0] not in walk.held:
         const = walk.const(op, 0)
         assert const is not None
-        walk.constants[op.outputs[0]] = const.data.astype(np.float32) if const.kind == 1 else _real(const)
+        walk.constants[op.outputs[0]] = const.data.astype(np.float32) if const.kind == 1 else make_real(const)
         return
     try:
-        rule = _RULES.get(op.op)
+        rule = RULES.get(op.op)
         if rule is None or any(len(t.shape) > 4 for t in outs):
-            raise _Unpriced("no rule for this operator")
+            raise Unpriced("no rule for this operator")
         names = [rule(walk, op)]
-    except _Unpriced as reason:
+    except Unpriced as reason:
         names = _emit_unpriced(walk, op, str(reason))
     for index, name in zip(op.outputs, names, strict=False):
         walk.held[index] = name
@@ -164,19 +96,10 @@ def _visit(walk: _Walk, op: TfOp) -> None:
             _record(walk, walk.tensor(index), name)
 
 
-def _real(tensor: TfTensor) -> Any:
-    if tensor.data.dtype.kind not in "iu" or tensor.scale.size == 0:
-        return np.asarray(tensor.data, dtype=np.float32)
-    shape = [1] * tensor.data.ndim
-    if tensor.scale.size > 1:
-        shape[tensor.axis] = -1
-    return (tensor.data.astype(np.float64) - tensor.zero.reshape(shape)) * tensor.scale.reshape(shape)
-
-
-def _emit_unpriced(walk: _Walk, op: TfOp, reason: str) -> list[str]:
+def _emit_unpriced(walk: Walk, op: TfOp, reason: str) -> list[str]:
     inputs = [walk.held[index] for index in op.inputs if index in walk.held]
     if not inputs:
-        raise _Problem(f"cannot be priced ({reason}) and reads no activation")
+        raise Problem(f"cannot be priced ({reason}) and reads no activation")
     names = []
     for index in op.outputs:
         out = put_channels_first(walk.tensor(index).shape[:4])
@@ -186,227 +109,3 @@ def _emit_unpriced(walk: _Walk, op: TfOp, reason: str) -> list[str]:
         )
         names.append(draft.name)
     return names
-
-
-def _fused(op: TfOp) -> tuple[str, dict[str, Attr]]:
-    kind = op.options.get("FusedActivationFunction", 0)
-    if kind == 2:
-        return "clip", {"low": -1.0, "high": 1.0}
-    if kind not in _FUSED:
-        raise _Unpriced(f"the fused activation {kind}")
-    return _FUSED[kind], {}
-
-
-def _window(op: TfOp, size: tuple[int, int], window: tuple[int, int]) -> tuple[dict[str, Any], tuple[int, int]]:
-    """Return the fields of the layer, with SAME padding made explicit (the odd element at the end), and the output size."""
-    stride = (op.options.get("StrideH", 1), op.options.get("StrideW", 1))
-    dilation = (op.options.get("DilationHFactor", 1), op.options.get("DilationWFactor", 1))
-    begin, end, out = [], [], []
-    for axis in range(2):
-        reach = dilation[axis] * (window[axis] - 1) + 1
-        if stride[axis] < 1 or reach < 1:
-            raise _Problem("has a stride, dilation or window below 1")
-        if op.options.get("Padding", 0) == 0:  # SAME
-            count = -(-size[axis] // stride[axis])
-            total = max(0, (count - 1) * stride[axis] + reach - size[axis])
-        else:
-            total = 0
-            count = (size[axis] - reach) // stride[axis] + 1
-        begin.append(total // 2)
-        end.append(total - total // 2)
-        out.append(count)
-    dims = {
-        "stride": stride,
-        "dilation": dilation,
-        "padding": (*begin, *end),
-        "R": window[0],
-        "S": window[1],
-        "H": size[0],
-        "W": size[1],
-    }
-    return dims, (out[0], out[1])
-
-
-def _attach(
-    walk: _Walk, draft: Draft, weight: TfTensor, bias: TfTensor | None, order: tuple[int, ...], out_axis: int
-) -> None:
-    """Give a MAC draft its weight, axes permuted to ``[G*K, C, R, S]``, and its bias."""
-    dims = draft.dims
-    shape = (dims["G"] * dims["K"], dims["C"], dims.get("R", 1), dims.get("S", 1))
-    draft.parameter = weight.name
-    moved = np.ascontiguousarray(weight.data.transpose(order).reshape(shape))
-    if weight.data.dtype.kind == "f":
-        draft.weight = moved.astype(np.float32)
-    elif weight.scale.size not in (1, shape[0]) or (weight.scale.size > 1 and weight.axis != out_axis):
-        raise _Problem(f"has {weight.scale.size} weight scales along axis {weight.axis} for {shape[0]} output channels")
-    else:
-        draft.stored = StoredWeight(stored=moved, scale=weight.scale, zero=weight.zero, axis=0, bits=weight.bits)
-    if bias is None:
-        return
-    if bias.data.size != shape[0]:
-        raise _Problem(f"has {bias.data.size} biases for {shape[0]} output channels")
-    if draft.stored is not None and bias.data.dtype == np.int32 and bias.scale.size:
-        draft.stored_bias = (bias.data.reshape(-1), bias.scale)
-    else:
-        draft.bias = _real(bias).reshape(-1).astype(np.float64)
-
-
-def _convert_conv(walk: _Walk, op: TfOp) -> str:
-    x, weight = walk.act(op, 0), walk.const(op, 1)
-    n, channels, height, width = walk.sketch.shape4(x)
-    if weight is None or weight.data.ndim != 4:
-        raise _Problem("lacks a weight of rank 4")
-    depthwise = op.op == "DEPTHWISE_CONV_2D"
-    if depthwise:  # [1, R, S, C * multiplier]
-        outputs, inputs, order, out_axis = weight.shape[3], 1, (3, 0, 1, 2), 3
-        groups = channels
-    else:  # [K, R, S, C]
-        outputs, inputs, order, out_axis = weight.shape[0], weight.shape[3], (0, 3, 1, 2), 0
-        groups = channels // inputs if inputs else 0
-    if groups < 1 or groups * inputs != channels or outputs % groups:
-        raise _Problem(f"has weights of shape {list(weight.shape)} for {channels} input channels")
-    dims, out = _window(op, (height, width), (weight.shape[1], weight.shape[2]))
-    activation, attrs = _fused(op)
-    dims |= {"G": groups, "K": outputs // groups, "C": inputs}
-    draft = walk.emit(op, "conv", [x], (n, outputs, *out), dims=dims, activation=activation, attrs=attrs)
-    _attach(walk, draft, weight, walk.const(op, 2), order, out_axis)
-    return draft.name
-
-
-def _convert_dense(walk: _Walk, op: TfOp) -> str:
-    x, weight = walk.act(op, 0), walk.const(op, 1)
-    if weight is None or weight.data.ndim != 2 or op.options.get("WeightsFormat", 0):
-        raise _Problem("lacks a plain weight of rank 2")
-    outputs, inputs = weight.shape
-    shape = walk.tensor(op.inputs[0]).shape
-    if len(shape) != 2 and inputs != int(np.prod(shape[1:])):
-        raise _Unpriced(f"an input of shape {list(shape)}")
-    if len(shape) > 2:
-        x = _reorder(walk, op, x, (shape[0], inputs))
-    n, channels = walk.sketch.shape4(x)[:2]
-    if channels != inputs:
-        raise _Problem(f"has weights of {inputs} inputs for an input of {channels}")
-    activation, attrs = _fused(op)
-    dims = {"G": 1, "K": outputs, "C": inputs, "H": 1, "W": 1}
-    draft = walk.emit(op, "gemm", [x], (n, outputs, 1, 1), dims=dims, activation=activation, attrs=attrs)
-    _attach(walk, draft, weight, walk.const(op, 2), (0, 1), 0)
-    return draft.name
-
-
-def _convert_pool(walk: _Walk, op: TfOp) -> str:
-    x = walk.act(op, 0)
-    n, channels, height, width = walk.sketch.shape4(x)
-    dims, out = _window(op, (height, width), (op.options.get("FilterHeight", 1), op.options.get("FilterWidth", 1)))
-    activation, attrs = _fused(op)
-    kind = "maxpool" if op.op == "MAX_POOL_2D" else "avgpool"
-    if kind == "avgpool":
-        attrs["count_include_pad"] = 0
-    return walk.emit(op, kind, [x], (n, channels, *out), dims=dims, activation=activation, attrs=attrs).name
-
-
-def _convert_mean(walk: _Walk, op: TfOp) -> str:
-    x, axes = walk.act(op, 0), walk.const(op, 1)
-    shape = walk.tensor(op.inputs[0]).shape
-    if axes is None or len(shape) != 4 or sorted(int(a) % 4 for a in axes.data.reshape(-1)) != [1, 2]:
-        raise _Unpriced("a mean over other axes than height and width")
-    n, channels, height, width = walk.sketch.shape4(x)
-    dims = {"R": height, "S": width, "H": height, "W": width}
-    return walk.emit(op, "avgpool", [x], (n, channels, 1, 1), dims=dims, attrs={"count_include_pad": 0}).name
-
-
-def _convert_combine(walk: _Walk, op: TfOp) -> str:
-    acts = [walk.act(op, place) for place in range(len(op.inputs))]
-    if len({len(walk.tensor(index).shape) for index in op.inputs}) != 1:
-        raise _Unpriced("operands of different ranks")
-    activation, attrs = _fused(op)
-    out = put_channels_first(walk.tensor(op.outputs[0]).shape)
-    if op.op == "SUB":
-        attrs["negate_second"] = 1
-    return walk.emit(op, "mul" if op.op == "MUL" else "add", acts, out, activation=activation, attrs=attrs).name
-
-
-def _convert_concat(walk: _Walk, op: TfOp) -> str:
-    rank = len(walk.tensor(op.outputs[0]).shape)
-    if op.options.get("Axis", -1) % rank != rank - 1 or op.options.get("FusedActivationFunction", 0):
-        raise _Unpriced("a concatenation along another axis than the channels")
-    acts = [walk.act(op, place) for place in range(len(op.inputs))]
-    return walk.emit(op, "concat", acts, put_channels_first(walk.tensor(op.outputs[0]).shape)).name
-
-
-def _reorder(walk: _Walk, op: TfOp, x: str, shape: tuple[int, ...]) -> str:
-    """Reshape in channels-last order: the values are put into that order, reshaped, and back where that matters."""
-    quant = walk.sketch.quant_of(x)
-    first, out = walk.sketch.shape4(x), put_channels_first(shape)
-    if first == out:
-        return x
-
-    def move(kind: str, source: str, to: Shape4, **attrs: Attr) -> str:
-        draft = walk.emit(op, kind, [source], to, attrs=attrs)
-        draft.quant = quant
-        return draft.name
-
-    if first[1] > 1 and first[2] * first[3] > 1:
-        first = (first[0], first[2], first[3], first[1])
-        x = move("transpose", x, first, perm=(0, 2, 3, 1))
-    if out[1] > 1 and out[2] * out[3] > 1:
-        last = (out[0], out[2], out[3], out[1])
-        return move("transpose", move("reshape", x, last, shape=last[1:]), out, perm=(0, 3, 1, 2))
-    return move("flatten", x, out) if len(shape) == 2 else move("reshape", x, out, shape=out[1:])
-
-
-def _convert_reshape(walk: _Walk, op: TfOp) -> str:
-    x, shape = walk.act(op, 0), walk.tensor(op.outputs[0]).shape
-    if int(np.prod(shape)) != int(np.prod(walk.tensor(op.inputs[0]).shape)):
-        raise _Problem(f"reshapes {list(walk.tensor(op.inputs[0]).shape)} to {list(shape)}")
-    return _reorder(walk, op, x, shape)
-
-
-def _convert_softmax(walk: _Walk, op: TfOp) -> str:
-    x = walk.act(op, 0)
-    if op.options.get("Beta", 1.0) != 1.0:
-        raise _Unpriced(f"a softmax with beta {op.options['Beta']}")
-    return walk.emit(op, "softmax", [x], walk.sketch.shape4(x)).name
-
-
-def _convert_unary(walk: _Walk, op: TfOp) -> str:
-    x = walk.act(op, 0)
-    attrs: dict[str, Attr] = {"alpha": float(op.options.get("Alpha", 0.0))} if op.op == "LEAKY_RELU" else {}
-    return walk.emit(op, "activation", [x], walk.sketch.shape4(x), activation=_UNARY[op.op], attrs=attrs).name
-
-
-def _convert_requantize(walk: _Walk, op: TfOp) -> str:
-    """QUANTIZE and DEQUANTIZE of an activation: an identity layer, whose output has its own format."""
-    x = walk.act(op, 0)
-    return walk.emit(op, "identity", [x], walk.sketch.shape4(x)).name
-
-
-def _convert_pad(walk: _Walk, op: TfOp) -> str:
-    x, pads = walk.act(op, 0), walk.const(op, 1)
-    if (
-        pads is None
-        or pads.data.shape != (4, 2)
-        or (pads.data < 0).any()
-        or pads.data[0].any()
-        or pads.data.max() > 1 << 16
-    ):
-        raise _Unpriced("pads of another form than height, width and channels")
-    (top, bottom), (left, right), (before, after) = pads.data[1:].tolist()
-    attrs: dict[str, Attr] = {"channels_before": before, "channels_after": after} if before or after else {}
-    out = put_channels_first(walk.tensor(op.outputs[0]).shape)
-    draft = walk.emit(op, "pad", [x], out, dims={"padding": (top, left, bottom, right)}, attrs=attrs)
-    return draft.name
-
-
-_RULES: dict[str, Callable[[_Walk, TfOp], str]] = {
-    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), _convert_conv),
-    "FULLY_CONNECTED": _convert_dense,
-    **dict.fromkeys(("MAX_POOL_2D", "AVERAGE_POOL_2D"), _convert_pool),
-    "MEAN": _convert_mean,
-    **dict.fromkeys(("ADD", "SUB", "MUL"), _convert_combine),
-    "CONCATENATION": _convert_concat,
-    **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _convert_reshape),
-    "SOFTMAX": _convert_softmax,
-    **dict.fromkeys(_UNARY, _convert_unary),
-    **dict.fromkeys(("QUANTIZE", "DEQUANTIZE"), _convert_requantize),
-    "PAD": _convert_pad,
-}
