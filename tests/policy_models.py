@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -122,3 +123,47 @@ def save_float_model(path: Any) -> None:
     inits = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
     graph = helper.make_graph(nodes, "g", [info], [out], inits)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), str(path))
+
+
+def save_json(path, data):
+    """Write JSON and return where."""
+    path.write_text(json.dumps(data))
+    return path
+
+
+def read_bits(found, network):
+    """Return the bits of every MAC layer as short strings."""
+    return {layer.name: found.policy.of(layer.name).short for layer in network.mac_layers}
+
+
+def encode_old(bits, count=1, symmetric="True", **more):
+    """Return an encoding as AIMET wrote it before 1.0."""
+    entry = {"bitwidth": bits, "is_symmetric": symmetric, "max": 1.0, "min": -1.0, "offset": -128, "scale": 0.01}
+    return [entry | more for _ in range(count)]
+
+
+def encode_new(name, bits, count=1, **more):
+    """Return an encoding of AIMET 1.0."""
+    kind = "PER_CHANNEL" if count > 1 else "PER_TENSOR"
+    entry = {"name": name, "enc_type": kind, "dtype": "INT", "bw": bits, "is_sym": True}
+    return entry | {"scale": [0.01] * count, "offset": [-(1 << (bits - 1))] * count} | more
+
+
+def make_encodings(version):
+    """Weights 4, 5 and 8 bits; the pooled tensor stands before its pooling, as AIMET exports it."""
+    acts, params = {"input": 8, "r1": 6, "r2": 7}, {"conv1.weight": (4, 6), "conv2.weight": (5, 1), "fc.weight": (8, 1)}
+    if version == "1.0.0":
+        return {
+            "version": version,
+            "activation_encodings": [encode_new(name, bits) for name, bits in acts.items()],
+            "param_encodings": [encode_new(name, bits, count) for name, (bits, count) in params.items()],
+            "excluded_layers": [],
+        }
+    more = {} if version in (None, "0.4.0") else {"dtype": "int"}
+    data = {
+        "activation_encodings": {name: encode_old(bits, **more) for name, bits in acts.items()},
+        "param_encodings": {name: encode_old(bits, count, **more) for name, (bits, count) in params.items()},
+    }
+    if version == "0.6.1":
+        data["quantizer_args"] = {"activation_bitwidth": 8, "dtype": "int", "per_channel_quantization": "True"}
+    return data | ({"version": version} if version else {})

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import pickle
 
 import numpy as np
 import pytest
 
-from hwsim.core.errors import InputError, SpecError, UnknownName
+from hwsim.core.errors import InputError
 from hwsim.core.policy import LayerFormat, Policy
 from hwsim.nets.load import load_network
-from hwsim.policies.native import FORMAT, format_native_csv, format_native_json
-from hwsim.policies.read import read_policy, resolve_policy
-from hwsim.policies.targets import TARGETS, check_target, find_target
-from tests.policy_models import QonnxGraph, save_float_model
+from hwsim.policies.read import read_policy
+from hwsim.policies.targets import TARGETS, check_target
+from tests.policy_models import encode_new, encode_old, make_encodings, read_bits, save_float_model, save_json
 from tests.reference import reference
 
 # finetune.py of github.com/mit-han-lab/haq (commit 8228d12), line 316: MobileNetV2, ratio 0.6.
@@ -24,15 +22,6 @@ HAQ_STRATEGY = [
     *([7, 4], [6, 7], [5, 7], [7, 4], [6, 7], [6, 7], [6, 4], [5, 7], [6, 7], [6, 4], [5, 7], [6, 7], [7, 7], [4, 7]),
     *([7, 7], [7, 7], [4, 7], [7, 7], [7, 7], [4, 7], [7, 7], [7, 7], [4, 7], [7, 7], [8, 8]),
 ]
-
-
-def save_json(path, data):
-    path.write_text(json.dumps(data))
-    return path
-
-
-def read_bits(found, network):
-    return {layer.name: found.policy.of(layer.name).short for layer in network.mac_layers}
 
 
 @pytest.fixture
@@ -97,37 +86,6 @@ def test_bad_strategies_are_named(tmp_path, data, message):
 
 
 # AIMET.
-
-
-def encode_old(bits, count=1, symmetric="True", **more):
-    entry = {"bitwidth": bits, "is_symmetric": symmetric, "max": 1.0, "min": -1.0, "offset": -128, "scale": 0.01}
-    return [entry | more for _ in range(count)]
-
-
-def encode_new(name, bits, count=1, **more):
-    kind = "PER_CHANNEL" if count > 1 else "PER_TENSOR"
-    entry = {"name": name, "enc_type": kind, "dtype": "INT", "bw": bits, "is_sym": True}
-    return entry | {"scale": [0.01] * count, "offset": [-(1 << (bits - 1))] * count} | more
-
-
-def make_encodings(version):
-    """Weights 4, 5 and 8 bits; the pooled tensor stands before its pooling, as AIMET exports it."""
-    acts, params = {"input": 8, "r1": 6, "r2": 7}, {"conv1.weight": (4, 6), "conv2.weight": (5, 1), "fc.weight": (8, 1)}
-    if version == "1.0.0":
-        return {
-            "version": version,
-            "activation_encodings": [encode_new(name, bits) for name, bits in acts.items()],
-            "param_encodings": [encode_new(name, bits, count) for name, (bits, count) in params.items()],
-            "excluded_layers": [],
-        }
-    more = {} if version in (None, "0.4.0") else {"dtype": "int"}
-    data = {
-        "activation_encodings": {name: encode_old(bits, **more) for name, bits in acts.items()},
-        "param_encodings": {name: encode_old(bits, count, **more) for name, (bits, count) in params.items()},
-    }
-    if version == "0.6.1":
-        data["quantizer_args"] = {"activation_bitwidth": 8, "dtype": "int", "per_channel_quantization": "True"}
-    return data | ({"version": version} if version else {})
 
 
 @pytest.mark.parametrize("version", [None, "0.4.0", "0.5.0", "0.6.1", "1.0.0"])
@@ -274,144 +232,3 @@ def test_bad_ranges_are_named(tmp_path, model, data, message):
     with pytest.raises(InputError) as caught:
         read_policy(save_json(tmp_path / "r.json", data), network, path)
     assert message in str(caught.value)
-
-
-# Native.
-
-
-def test_native_forms_come_back_as_they_were(tmp_path, model):
-    path, network = model
-    found = read_policy(save_json(tmp_path / "m.encodings", make_encodings("1.0.0")), network, path)
-    json_file, csv_file = tmp_path / "p.json", tmp_path / "p.csv"
-    json_file.write_text(format_native_json(found, network))
-    csv_file.write_text(format_native_csv(found, network))
-    again = read_policy(json_file, network)
-    assert dict(again.schemes) == dict(found.schemes)
-    for file in (json_file, csv_file):
-        read = read_policy(file, network)
-        assert all(read.policy.of(layer.name) == found.policy.of(layer.name) for layer in network.layers)
-        assert read.policy.default == found.policy.default
-    assert format_native_json(again, network).split('"default"')[1] == json_file.read_text().split('"default"')[1]
-
-
-@pytest.mark.parametrize(
-    ("data", "error", "message"),
-    [
-        ({"layers": {"conv3": {"w_bits": 4}}}, UnknownName, "unknown layer in the policy 'conv3': did you mean conv"),
-        ({"layers": {"conv1": {"wbits": 4}}}, InputError, "unknown field `$.layers.conv1.wbits`"),
-        ({"layers": {"conv1": {"w_bits": 40}}}, InputError, "$.layers.conv1: policy.w_bits: got 40"),
-        ({"layers": {"conv1": {"w_bits": "4"}}}, InputError, "policy.w_bits: got '4'"),
-        (
-            {"layers": {"conv1": {"weight": {"symmetric": 1}}}},
-            InputError,
-            "$.layers.conv1.weight is no object with bits",
-        ),
-        ({"format": "hwsim.policy/9"}, InputError, "has the format 'hwsim.policy/9', expected 'hwsim.policy/1'"),
-        ({"layer": {}}, InputError, "unknown field `$.layer`"),
-    ],
-)
-def test_bad_native_json_is_named(tmp_path, model, data, error, message):
-    with pytest.raises(error) as caught:
-        read_policy(save_json(tmp_path / "p.json", {"format": FORMAT} | data), model[1])
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("layer,bits\nconv1,4\n", "has the columns 'layer', 'bits', expected layer and any of w_bits"),
-        ("layer,w_bits\nconv1\n", "line 2 has 1 columns, expected 2"),
-        ("layer,w_bits\nconv1,4\nconv1,5\n", "line 3 names 'conv1' again"),
-        ("layer,w_bits\nconv1,four\n", "policy.w_bits: got 'four'"),
-    ],
-)
-def test_bad_csv_is_named(tmp_path, model, text, message):
-    (tmp_path / "p.csv").write_text(text)
-    with pytest.raises(InputError) as caught:
-        read_policy(tmp_path / "p.csv", model[1])
-    assert message in str(caught.value)
-
-
-def test_csv_default_and_missing_columns(tmp_path, model):
-    (tmp_path / "p.csv").write_text("layer,w_bits\n*,3\nfc,8\n")
-    found = read_policy(tmp_path / "p.csv", model[1])
-    assert read_bits(found, model[1]) == {"conv1": "w3a8", "conv2": "w3a8", "fc": "w8a8"}
-
-
-# Quantized ONNX, detection, refusals.
-
-
-def test_qonnx_gives_the_formats_of_the_same_network(tmp_path):
-    imported = QonnxGraph().build(tmp_path / "q.onnx")
-    found = read_policy(tmp_path / "q.onnx", imported.network)
-    assert read_bits(found, imported.network) == {"stem": "w3a8", "dw": "w2a4", "fc": "w1a6"}
-    scheme = found.scheme_of("dw")
-    assert (scheme.weight.per_channel, scheme.weight.symmetric, scheme.weight.power_of_two) == (True, True, False)
-
-
-def test_qonnx_of_another_network_is_refused(tmp_path, model):
-    QonnxGraph().build(tmp_path / "q.onnx")
-    with pytest.raises(InputError, match="holds another model: 2 of the 3 layers of net are not in it"):
-        read_policy(tmp_path / "q.onnx", model[1])
-    with pytest.raises(InputError, match="quantizes no weights"):
-        read_policy(model[0], model[1])
-
-
-def test_pickles_are_refused_whatever_they_are_called(tmp_path, model):
-    payloads = {f"p{protocol}": pickle.dumps([[8, 8]], protocol) for protocol in (0, 2, 4, 5)}
-    for name, data in payloads.items():
-        for suffix in (".pkl", ".json", ".policy"):
-            file = tmp_path / f"{name}{suffix}"
-            file.write_bytes(data)
-            with pytest.raises(InputError, match="is a pickle, which can run code"):
-                read_policy(file, model[1])
-    np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="holds pickled objects"):
-        read_policy(tmp_path / "o.npy", model[1])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("hello\n", "is no policy of a known form"),
-        ('{\n "a": }', "is no JSON: Expecting value in line 2"),
-        ('{"a": 1}', "is JSON of no known form"),
-        ('{"tensorrt": 1, "tensorrt": 2}', "names 'tensorrt' twice"),
-        ("[" * 100_000, "is no JSON"),
-    ],
-)
-def test_other_files_are_told_apart(tmp_path, model, text, message):
-    (tmp_path / "p.json").write_text(text)
-    with pytest.raises(InputError) as caught:
-        read_policy(tmp_path / "p.json", model[1])
-    assert message in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_short_strings_and_absent_files(model):
-    network = model[1]
-    assert resolve_policy("w4a8,fc=w8a8", network).policy.of("fc").short == "w8a8"
-    with pytest.raises(InputError, match="cannot be read: No such file"):
-        resolve_policy("absent.json", network)
-    with pytest.raises(SpecError, match="a string like w4a8"):
-        resolve_policy("w4b8", network)
-    with pytest.raises(UnknownName, match="did you mean conv"):
-        resolve_policy("w4a8,conv9=w8a8", network)
-
-
-# Targets.
-
-
-def test_targets_name_what_they_cannot_run(model):
-    network = model[1]
-    found = resolve_policy("w8a8,fc=w4a8", network)
-    assert check_target(found, network, find_target("TensorRT")) == ("layer fc: weights 4 bits, expected 8",)
-    assert check_target(resolve_policy("w8a16", network), network, find_target("ppl")) == ()
-    with pytest.raises(UnknownName, match="did you mean vitis"):
-        find_target("vits")
-
-
-def test_every_target_is_there_with_its_source():
-    assert {"tensorrt", "snpe", "acl", "tvm", "vitis", "nnie", "openvino", "ppl"} <= set(TARGETS)
-    assert all("MQBench" in target.source for target in TARGETS.values())
-    assert "unverified" in TARGETS["acl"].source
