@@ -26,11 +26,15 @@ def make_arch(name: str) -> Arch:
     return find_arch(name)
 
 
-def conv(name: str, source: str, channels: int, filters: int, size: int, **more: object) -> Layer:
+def window(name: str, op: str, source: str, groups: int, size: int, **dims: int) -> Layer:
     return Layer(
-        name=name, op="conv", inputs=(source,), K=filters, C=channels, P=size, Q=size, R=3, S=3, H=size, W=size,
-        padding=(1, 1, 1, 1), **more,
+        name=name, op=op, inputs=(source,), G=groups, P=size, Q=size, R=3, S=3, H=size, W=size, padding=(1, 1, 1, 1),
+        **dims,
     )  # fmt: skip
+
+
+def conv(name: str, source: str, channels: int, filters: int, size: int) -> Layer:
+    return window(name, "conv", source, 1, size, K=filters, C=channels)
 
 
 def vector(name: str, op: str, inputs: tuple[str, ...], channels: int, size: int) -> Layer:
@@ -50,22 +54,9 @@ def networks(draw: st.DrawFn) -> Network:
         if kind == "conv":
             filters = draw(st.sampled_from((2, 3, 8)))
             layers.append(conv(name, source, tensors[source], filters, size))
-        elif kind == "depthwise":
+        elif kind in ("depthwise", "maxpool"):
             filters = tensors[source]
-            layers.append(
-                Layer(
-                    name=name, op="conv", inputs=(source,), G=filters, P=size, Q=size, R=3, S=3, H=size, W=size,
-                    padding=(1, 1, 1, 1),
-                )
-            )  # fmt: skip
-        elif kind == "maxpool":
-            filters = tensors[source]
-            layers.append(
-                Layer(
-                    name=name, op="maxpool", inputs=(source,), G=filters, P=size, Q=size, R=3, S=3, H=size, W=size,
-                    padding=(1, 1, 1, 1),
-                )
-            )  # fmt: skip
+            layers.append(window(name, "conv" if kind == "depthwise" else kind, source, filters, size))
         elif kind == "add":
             alike = [other for other in sorted(tensors) if tensors[other] == tensors[source]]
             filters = tensors[source]
@@ -90,8 +81,8 @@ def most_bits(arch: Arch) -> int:
     return 8 if arch.name == "systolic" else 16
 
 
-def check(model: CostModel, network: Network, arch: Arch, policy: Policy, **options: object) -> None:
-    report = simulate(network, arch, policy=policy, **options)  # type: ignore[arg-type]
+def check(model: CostModel, network: Network, arch: Arch, policy: Policy, batch: int = 1) -> None:
+    report = simulate(network, arch, policy=policy, batch=batch)
     found = model.price(policy)
     assert found.latency_cycles == report.cycles
     assert found.energy_pj == report.energy_pj
