@@ -110,6 +110,7 @@ def count_tiles(layer: Layer, tiles: Int64) -> Int64:
 
 def find_distinct(layer: Layer, size: Int64) -> tuple[Int64, Int64]:
     """Return the different rows of ``size[tiles, 6]``, int64 [distinct, 6], and which of them each tile is, int64 [tiles]."""
-    key = np.ravel_multi_index(tuple(size.T - 1), tuple(list_extents(layer)))  # a number a size: sorted faster than rows
+    # a number stands for a size: numbers are sorted faster than rows
+    key = np.ravel_multi_index(tuple(size.T - 1), tuple(list_extents(layer)))
     _, first, back = np.unique(key, return_index=True, return_inverse=True)
     return size[first], back
