@@ -162,6 +162,10 @@ def main():
     parser.add_argument("--budget", type=float, default=0.6, help="latency over that of w8a8 (default: 0.6)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not args.budget > 0:
+        parser.error(f"argument --budget: got {args.budget}, expected a number above zero")
+    if args.seed < 0:
+        parser.error(f"argument --seed: got {args.seed}, expected an integer of at least 0")
     begin = time.perf_counter()
     network = find_network("mobilenet_v2")
     tensors, origin = choose_tensors(network, args.seed)
@@ -174,6 +178,10 @@ def main():
     print(f"prices of every layer at these bits on bismo-cloud: {time.perf_counter() - begin:.1f} s")
     whole = model.latency_cycles("w8a8")
     genes, points = search(model, noise, args.budget * whole, args.seed)
+    if not len(points):
+        parser.exit(
+            2, f"no policy of {BITS} bits found under {args.budget:g} of w8a8's {whole:,} cycles: raise --budget\n"
+        )
     asked = POPULATION * (GENERATIONS + 1)
     print(f"{asked:,} policies searched: {time.perf_counter() - begin:.1f} s\n")
     print(f"Pareto front under {args.budget:g} of w8a8's {whole:,} cycles, {len(points)} policies, some of them:")
