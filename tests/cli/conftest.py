@@ -44,6 +44,6 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
         env = {key: value for key, value in os.environ.items() if key != "HWSIM_DEBUG"}
         return subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env, **options
-        )  # type: ignore[call-overload, no-any-return]
+        )
 
     return run

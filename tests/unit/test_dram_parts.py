@@ -46,7 +46,7 @@ def test_bad_mapping_is_named(mapping: str) -> None:
 )
 def test_bad_controller_is_named(field: str, value: object) -> None:
     with pytest.raises(SpecError, match=rf"dram\.controller\.{field}"):
-        DramController(**{field: value})  # type: ignore[arg-type]
+        DramController(**{field: value})
 
 
 def test_kernel_and_vector_name_the_same_places() -> None:

@@ -91,7 +91,7 @@ def test_unread_tensors_become_outputs_unless_named() -> None:
 def test_impossible_layer_is_an_error_that_names_it(call: object, message: str) -> None:
     net, x = start((6, 9, 9))
     with pytest.raises(SpecError) as caught:
-        call(net, x)  # type: ignore[operator]
+        call(net, x)
     assert str(caught.value).startswith(message)
 
 
