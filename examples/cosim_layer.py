@@ -14,7 +14,7 @@ from hwsim.archs.registry import find_arch
 arch = replace(find_arch("systolic", "small"), rows=4, cols=4, preset="small+")
 
 # %% Verilog, register map, constraints and build scripts: what `hwsim rtl` writes
-from accel_rtl.package import build_package  # noqa: E402
+from accel_rtl.package import build_package
 
 package = build_package(arch)
 with tempfile.TemporaryDirectory() as folder:
@@ -25,10 +25,10 @@ for reason in package.left_out:
     print(f"left out: {reason}")
 
 # %% A network with tensors and an input; here both are drawn, `hwsim cosim --weights` shows where else they come from
-from cosim.plan import NetworkRun  # noqa: E402
-from hwsim.core.policy import parse_policy  # noqa: E402
-from hwsim.nets.load import load_network  # noqa: E402
-from hwsim.nets.synthetic import synthesize_input, synthesize_tensors  # noqa: E402
+from cosim.plan import NetworkRun
+from hwsim.core.policy import parse_policy
+from hwsim.nets.load import load_network
+from hwsim.nets.synthetic import synthesize_input, synthesize_tensors
 
 network = load_network("resnet8").network
 layer = NetworkRun(
@@ -37,8 +37,8 @@ layer = NetworkRun(
 )  # fmt: skip
 
 # %% The layer on a compiled model of the hardware: every output element and every cycle against the simulator
-from cosim.harness.model import open_harness  # noqa: E402
-from cosim.run import drive  # noqa: E402
+from cosim.harness.model import open_harness
+from cosim.run import drive
 
 (found,) = drive(layer.plan(), open_harness(arch))
 print(f"{found.name}: {found.text}")
@@ -50,8 +50,8 @@ print(
 assert found.mismatches == ()
 
 # %% What the hardware cannot do is refused with the field
-from accel_rtl.accelerator import find_engine  # noqa: E402
-from hwsim.core.errors import SpecError  # noqa: E402
+from accel_rtl.accelerator import find_engine
+from hwsim.core.errors import SpecError
 
 try:
     find_engine(replace(arch, cols=3))

@@ -26,7 +26,7 @@ assert compute + sum(stalls.values()) == report.cycles
 print({"compute": compute, **stalls})
 
 # %% An accelerator is a value: derive others from it
-from hwsim.archs.registry import find_arch  # noqa: E402
+from hwsim.archs.registry import find_arch
 
 base = find_arch("systolic", "base")
 flows = {flow: simulate("resnet18", replace(base, dataflow=flow, preset="base+")) for flow in ("os", "ws", "is")}
@@ -48,13 +48,13 @@ mixed = simulate("resnet18", "systolic", policy="w4a4,conv1=w8a8,fc=w8a8")
 print(f"w4a4 with conv1 and fc at 8 bits: {mixed.energy_pj / 1e9:.2f} mJ")
 
 # %% Where a figure comes from
-from hwsim.report.explain import explain  # noqa: E402
+from hwsim.report.explain import explain
 
 print(explain(report, "layer3.0.conv2", "cycles"))
 print(explain(report, "layer3.0.conv2", "energy"))
 
 # %% A real memory behind the same array
-from hwsim.archs.overrides import choose_memory  # noqa: E402
+from hwsim.archs.overrides import choose_memory
 
 slow = simulate("resnet8", choose_memory(base, "lpddr4-3200"))
 flat = simulate("resnet8", base)
@@ -65,7 +65,7 @@ data = simulate("resnet8", "smartdeal", preset="small")
 print(f"resnet8 on smartdeal small: {data.cycles:,} cycles; weights: {data.provenance.weights}")
 
 # %% Plots and JSON
-from hwsim.report.folder import write_folder  # noqa: E402
+from hwsim.report.folder import write_folder
 
 with tempfile.TemporaryDirectory() as folder:
     write_folder(report, Path(folder) / "out")
