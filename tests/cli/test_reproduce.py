@@ -7,6 +7,7 @@ import json
 import pytest
 
 from hwsim.commands.reproduce import (
+    build_dict,
     format_claimed,
     format_difference,
     format_figure,
@@ -14,7 +15,7 @@ from hwsim.commands.reproduce import (
     list_cells,
     list_reasons,
 )
-from hwsim.published.claims import Row, System
+from hwsim.published.claims import Row, System, Table
 
 ROWS = (
     Row(claim="a sum", source="paper", unit="cycles", claimed=1000, equations=1000, simulated=1010, why="issue"),
@@ -88,6 +89,22 @@ def test_a_table_leaves_out_columns_that_are_empty(width):
     assert "equations" in text
     assert "equations" not in format_system(SYSTEM, ROWS[3:], width=width)
     assert max(map(len, text.splitlines())) <= max(width or 132, 100)
+
+
+def test_tables_stand_behind_the_rows():
+    table = Table(
+        title="differences, %", heads=("layers", "number", "median"), rows=(("all", 1088, 0.25), ("first", 64, -0.04)),
+        source="a file", why="issue alone",
+    )  # fmt: skip
+    lines = format_system(SYSTEM, ROWS, (table,)).splitlines()
+    at = lines.index("differences, %")
+    assert lines[at - 1] == ""
+    assert [line.split() for line in lines[at + 1 :] if line.strip() and "─" not in line] == [
+        ["layers", "number", "median"], ["all", "1,088", "0.2"], ["first", "64", "0.0"], ["[a", "file]", "Issue", "alone."],
+    ]  # fmt: skip
+    found = build_dict(SYSTEM, ROWS, (table,))
+    assert found["tables"][0]["rows"] == (("all", 1088, 0.25), ("first", 64, -0.04))
+    assert "tables" not in build_dict(SYSTEM, ROWS)
 
 
 @pytest.mark.parametrize(

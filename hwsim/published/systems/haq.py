@@ -106,10 +106,12 @@ def compare_totals() -> list[Row]:
     """Return the sums at uniform bits, and the released strategy's."""
     entries = simulate_entries()
     alone = [entries.parts[0, :, w - 1, a - 1].sum() / total for (w, a), total in UNIFORM.items()]
+    late = int((entries.stores > entries.busy)[:, 0, 0].sum())
     why = (
         f"mapped for the least cycles; the engine alone is off by {100 * min(alone):+z.2f} to {100 * max(alone):+z.2f} % in these "
         "sums; besides come the load before a layer's first tile, requantization and transfer behind its last, and issue: a share "
-        "that grows as bits shrink; at one bit requantizing and writing take longer than the array; by entry: the table below"
+        f"that grows as bits shrink; at one bit requantizing and writing take longer than the array in {late} of "
+        f"{len(entries.kinds)} layers; by entry: the table below"
     )
     rows = [
         Row(
