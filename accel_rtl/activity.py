@@ -36,8 +36,8 @@ class Activity:
         Whether row 1 of the counts is there.
     toggles, rises : ndarray int64 [2, nets]
         Changes, and changes to 1. Row 0: of settled values, row 1: with what is in between.
-    shares : ndarray int64 [2, cell inputs]
-        Changes of a cell's output that came with one of this input.
+    shares : ndarray int64 [2, 2, cell inputs]
+        Falls and rises of a cell's output that came with a change of this input.
     states, state_first : ndarray int64
         Cycles that each register passed in each state of its inputs and (highest bit) its output.
     reads, writes : int
@@ -90,7 +90,7 @@ class Simulation:
         sizes = 2 << np.diff(registers.first)
         self._state_first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._counts = (
-            np.zeros((2, nets), np.int64), np.zeros((2, nets), np.int64), np.zeros((2, cells.inputs.size), np.int64),
+            np.zeros((2, nets), np.int64), np.zeros((2, nets), np.int64), np.zeros((2, 2, cells.inputs.size), np.int64),
             np.zeros(int(self._state_first[-1]), np.int64),
         )  # fmt: skip
         self._arrays = (
@@ -172,7 +172,8 @@ class Simulation:
         outputs = np.empty((len(stimulus), out_nets.size), np.uint64)
         lanes = _FULL >> np.uint64(LANES - self.lanes)
         given: list[Any] = [stimulus, in_nets, out_nets, *self._arrays, lanes, int(counted), int(self.timed)]
-        run_cycles(*given, self._values, *self._counts, outputs)
+        given += [self._values, *self._counts, outputs]
+        run_cycles(*given)
         self.cycles += len(stimulus) * counted
         if self.netlist.macros:
             self._access(outputs[0, sum(map(len, self.netlist.outputs.values())) :], counted)

@@ -119,19 +119,19 @@ def _price_cells(
     for i in np.flatnonzero(toggles[cells.out] > 0) if len(cells) else ():
         cell, out = library.cells[cells.names[i]], int(cells.out[i])
         arcs = _group_arcs(cell, cells.pins[i])
-        changes, up = int(toggles[out]), int(rises[out])
-        mine = shares[cells.first[i] : cells.first[i + 1]]
-        weights = mine if mine.sum() else np.ones(len(mine), np.int64)
-        for term, weight in zip(cells.terms[i], weights, strict=True):
-            if weight:
-                rise, fall = _mean_energy(arcs.get(term, ()), slew_ns, float(load[out]))
-                total += weight / weights.sum() * (up * rise + (changes - up) * fall)
+        up = int(rises[out])
+        mine = shares[:, cells.first[i] : cells.first[i + 1]]
+        energies = [_mean_energy(arcs.get(term, ()), slew_ns, float(load[out])) for term in cells.terms[i]]
+        for way, count in enumerate((int(toggles[out]) - up, up)):
+            weights = mine[way] if mine[way].any() else np.ones(len(energies), np.int64)
+            each = [energy[1 - way] for energy in energies]  # of rise and fall
+            total += count * float(np.dot(weights, each)) / int(weights.sum())
     for i in np.flatnonzero(cells.primary):
         cell = library.cells[cells.names[i]]
         for k, (term, net) in enumerate(zip(cells.terms[i], _list_nets(cells, i), strict=True)):
             power = cell.find_pin(term).power
             if power:
-                alone = int(toggles[net]) - int(shares[cells.first[i] + k])
+                alone = int(toggles[net]) - int(shares[:, cells.first[i] + k].sum())
                 total += max(0, alone) * sum(_mean_energy(power, slew_ns, 0.0)) / 2
     return total
 

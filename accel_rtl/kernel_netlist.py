@@ -96,8 +96,8 @@ def run_cycles(
         Changed: settled values.
     toggles, rises : ndarray int64 [2, nets]
         Added to.
-    shares : ndarray int64 [2, cell inputs]
-        Added to: changes of a cell's output that came with one of this input.
+    shares : ndarray int64 [2, 2, cell inputs]
+        Added to: falls and rises of a cell's output that came with a change of this input.
     states : ndarray int64
         Added to: cycles that registers passed in each state of inputs and output.
     outputs : ndarray uint64 [T, outputs]
@@ -160,10 +160,13 @@ def run_cycles(
                         continue
                     toggles[1, net] += count_ones(differs & lanes)
                     rises[1, net] += count_ones(differs & fresh[j] & lanes)
+                    up = differs & fresh[j] & lanes
+                    down = differs & ~fresh[j] & lanes
                     for k in range(cell_first[cell], cell_first[cell + 1]):
                         source = cell_inputs[k]
                         if stamp[source] == step - 1:
-                            shares[1, k] += count_ones(differs & change[source] & lanes)
+                            shares[1, 0, k] += count_ones(down & change[source])
+                            shares[1, 1, k] += count_ones(up & change[source])
                 for j in range(many):
                     cell = todo[j]
                     net = cell_out[cell]
@@ -193,8 +196,12 @@ def run_cycles(
         for i in range(cells):
             differs = (values[cell_out[i]] ^ before[cell_out[i]]) & lanes
             if differs != _U0:
+                up = differs & values[cell_out[i]]
+                down = differs & ~values[cell_out[i]]
                 for k in range(cell_first[i], cell_first[i + 1]):
-                    shares[0, k] += count_ones(differs & (values[cell_inputs[k]] ^ before[cell_inputs[k]]))
+                    moved = values[cell_inputs[k]] ^ before[cell_inputs[k]]
+                    shares[0, 0, k] += count_ones(down & moved)
+                    shares[0, 1, k] += count_ones(up & moved)
         for i in range(regs):
             count = reg_first[i + 1] - reg_first[i]
             for state in range(2 << count):

@@ -156,7 +156,7 @@ def drive_array(spec: SystolicArray, name: str, x: Int64, y: Int64, whole: int =
         seen = 0
         for j in range(spec.cols):
             for fold in range(folds):
-                first = fold * pitch + depth - 1 + spec.latency_cycles + 1 + j
+                first = fold * pitch + depth - 1 + spec.latency_cycles + j
                 if first + rows > total:
                     continue
                 found = collect(outputs[f"result__{j}"][first : first + rows], signed=True)[:, :lanes]
