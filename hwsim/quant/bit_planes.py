@@ -104,8 +104,9 @@ def quantize_planes(
     """Quantize float weights symmetrically at the full precision (2 to 16 bits) and split them; see `quantize_weights`.
 
     ``middle``: steps of the same range, ``2**bits`` of them, floored; a channel of zeros takes the smallest scale of the others.
+    The middle of a step takes a bit more, so ``bits`` are 15 at most then.
     """
-    require_int("bits", bits, 2, 16)
+    require_int("bits", bits, 2, 15 if middle else 16)
     found = quantize_weights(weight, bits, per_channel, clipping=clipping)
     if not middle:
         return split_planes(found)

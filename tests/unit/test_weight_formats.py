@@ -215,6 +215,27 @@ def test_planes_are_floored_integers(bits, kept, seed):
         np.testing.assert_array_equal(found.dequantize(), whole.dequantize())
 
 
+@pytest.mark.parametrize("bits", [2, 5, 8, 15])
+def test_floored_planes_cut_the_range_into_equal_steps_and_stand_for_their_middle(bits):
+    """From the definition: 2**bits steps from -m to m, m the largest magnitude of a channel; what is at m has the last step."""
+    weight = draw()
+    weight[2] = 0
+    found = quantize_planes(weight, bits, middle=True)
+    largest = np.abs(weight.reshape(6, -1)).max(axis=1).astype(np.float64)
+    step = 2 * largest / 2**bits
+    used = largest > 0
+    np.testing.assert_allclose(found.scale[used], step[used], rtol=1e-6)
+    assert found.scale[2] == found.scale[used].min()
+    for kept in range(1, bits + 1):
+        integers, scale = found.read(kept)
+        assert (integers % 2 == 1).all()
+        real = integers * scale.reshape(-1, 1, 1, 1).astype(np.float64)
+        error = np.abs(real - weight).reshape(6, -1).max(axis=1)
+        assert (error[used] <= (0.5 + 1e-3) * step[used] * 2.0 ** (bits - kept)).all()
+    with pytest.raises(SpecError, match="bits: got 16, expected an integer from 2 to 15"):
+        quantize_planes(weight, 16, middle=True)
+
+
 def test_centred_planes_halve_the_error_and_bits_move_on_demand():
     weight = draw((8, 64), 1)
     found = quantize_planes(weight, 8)
