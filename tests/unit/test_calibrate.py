@@ -10,8 +10,16 @@ import pytest
 from hwsim.core.errors import HwsimError, InputError, UnknownName
 from hwsim.core.policy import LayerFormat, Policy, parse_policy
 from hwsim.core.tensors import LayerTensors, Origin, Tensors
-from hwsim.engine.functional import calibrate_network, capture_inputs, measure_ranges, run_float, run_integer
+from hwsim.engine.functional import (
+    calibrate_network,
+    capture_inputs,
+    measure_deviations,
+    measure_ranges,
+    run_float,
+    run_integer,
+)
 from hwsim.nets.builder import NetBuilder
+from hwsim.nets.synthetic import synthesize_tensors
 from hwsim.quant.calibrate import LARGEST_BIAS, choose_tensor_bits, quantize_network
 
 
@@ -156,3 +164,19 @@ def test_a_tensor_without_a_deviation_is_named():
     del deviations["sum"]
     with pytest.raises(HwsimError, match="the tensor sum has no measured deviation"):
         quantize_network(NET, TENSORS, shifts, ranges, deviations=deviations)
+
+
+@pytest.mark.parametrize("deviations", [False, True])
+def test_shifts_round_the_argument_of_a_fused_activation_too(deviations):
+    net = NetBuilder("swish", "test")
+    net.fc(net.flatten(net.conv(net.input((2, 8, 8)), "stem", 4, 3, activation="hard_swish")), "fc", 3)
+    network = net.finish()
+    tensors = synthesize_tensors(network, 1)
+    ranges = measure_ranges(network, tensors, IMAGE)
+    measured = measure_deviations(network, tensors, IMAGE) if deviations else None
+    for names, shifted in (((), set()), (("stem",), {"stem", "stem:pre", "input"})):
+        policy = Policy(layers=tuple((name, LayerFormat(scale="shift")) for name in names))
+        found = quantize_network(network, tensors, policy, ranges, deviations=measured).activations
+        assert {name for name, quant in found.items() if np.frexp(quant.scale)[0] == 0.5} & {*ranges} == shifted | (
+            {"flatten"} if names else set()
+        )

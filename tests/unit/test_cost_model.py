@@ -81,12 +81,13 @@ def test_base_gives_what_arrays_leave_open():
         assert (model.latency_cycles(row), model.energy_pj(row)) == (report.cycles, report.energy_pj)
 
 
-def test_build_leaves_nothing_to_compute(monkeypatch):
+@pytest.mark.parametrize("a_bits", [(4, 8), (4, 6), (9, 12)])  # the default of additions is 8 bits
+def test_build_leaves_nothing_to_compute(monkeypatch, a_bits):
     model = CostModel(NET, ARCH, cache=False)
-    model.build(range(3, 6), (4, 8))
+    model.build(range(3, 6), a_bits)
     monkeypatch.setattr(book, "price", forbid)
     rng = np.random.default_rng(1)
-    rows = np.stack([rng.integers(3, 6, (50, 10)), rng.choice((4, 8), (50, 10))], axis=2)
+    rows = np.stack([rng.integers(3, 6, (50, 10)), rng.choice(a_bits, (50, 10))], axis=2)
     assert (model.latency_cycles(rows) > 0).all()
     assert (model.energy_pj(rows) > 0).all()
 

@@ -120,3 +120,17 @@ def test_vector_input_is_standard_normal() -> None:
 def test_negative_seed_is_an_error() -> None:
     with pytest.raises(SpecError, match=r"seed: got -1"):
         synthesize_tensors(find_network("mlp_300_100"), seed=-1)
+
+
+def test_results_of_an_adder_layer_have_no_mean_and_the_variance_of_a_distance() -> None:
+    """On inputs N(0, 1), by the definition -sum |x - w|, then times factor plus bias."""
+    net = NetBuilder("adder", "written here")
+    net.conv(net.input((24, 5, 5)), "a", 200, 5, operator="add")
+    network = net.finish()
+    held = synthesize_tensors(network, 2).layers["a"]
+    image = np.random.default_rng(4).standard_normal((60, 24 * 25))
+    distances = -np.abs(image[:, None] - held.weight.reshape(1, 200, -1)).sum(axis=2)
+    found = distances * held.factor + held.bias
+    assert abs(found.mean()) < 0.1
+    assert found.std() == pytest.approx(np.sqrt(2 - 4 / np.pi), abs=0.1)  # |x - w| of two N(0, 1): variance 2 - 4 / pi
+    assert "adder layers" in synthesize_tensors(network, 2).origin.description

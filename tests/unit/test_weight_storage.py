@@ -19,6 +19,7 @@ from hwsim.core.errors import SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Boxes
 from hwsim.core.policy import LayerFormat
+from hwsim.core.tensors import LayerTensors
 from hwsim.engine.lower import list_weight_boxes
 from hwsim.pipeline.tensors import _replace_weights
 from hwsim.quant.encode import encode_weights, fit_to_grid
@@ -225,8 +226,6 @@ def test_a_dead_channel_stays_small_in_every_codec():
     weight[3], weight[7] = 0, weight[7] * np.float32(1e-18)
     for fmt in FORMATS.values():
         found = encode_weights(workload_of(CONV, fmt), weight)
-        from hwsim.core.tensors import LayerTensors
-
         scale = np.full(12, 1e-3, np.float32)
         old = LayerTensors(weight=weight, bias=np.full(12, 1 << 20, np.int32), w_scale=scale, w_bits=8)
         new = _replace_weights(old, found)
