@@ -81,7 +81,7 @@ def format_figure(value: float | None, unit: str) -> str:
     """Return a figure: counts in full, other numbers with four digits."""
     if value is None:
         return "-"
-    if value == int(value) and (abs(value) >= 100 or not unit or unit not in ("x", "%", "ms", "mJ")):
+    if float(value).is_integer() and (abs(value) >= 100 or unit not in ("x", "%", "ms", "mJ")):
         return f"{value:,.0f}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
