@@ -44,7 +44,6 @@ RUN = "import sys; from pyosys import libyosys as ys; d = ys.Design(); [ys.run_p
 """An error inside Yosys ends its process: it runs in one of its own."""
 REFUTED = "model found for base case: FAIL!"
 PROVED = "proved base case"
-TIMED_OUT = "Called with -verify and proof did time out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from hwsim.core.errors import UnknownName
 
-RESOURCES = ("lut", "ff", "dsp", "bram")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:

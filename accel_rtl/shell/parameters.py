@@ -34,10 +34,6 @@ def make_layout(fields: Fields) -> data.StructLayout:
     return data.StructLayout({name: (signed if is_signed else unsigned)(width) for name, width, is_signed in fields})
 
 
-PARAMETER_LAYOUT = make_layout(PARAMETER_FIELDS)
-"""With a multiplier."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterRam:
     """A memory of parameter words, four channels each.

@@ -102,20 +102,3 @@ def list_boxes(layer: Layer, tile: tuple[int, ...]) -> Boxes:
     index = np.indices(tuple(counts.tolist())).reshape(6, -1).T.astype(np.int64)
     lo = index * sizes
     return Boxes(lo, np.minimum(lo + sizes, dims))
-
-
-def input_extent(layer: Layer, boxes: Boxes) -> tuple[Int64, Int64, Int64, Int64]:
-    """Return the input rows and columns that each box reads, clipped to the stored tensor.
-
-    Returns
-    -------
-    first_row, rows, first_col, cols : ndarray int64 [tiles]
-        Padding is not stored, so it is not read; a box that sees padding alone has zero rows or columns.
-    """
-    spans = []
-    for dim, size, window, axis in ((P, layer.H, layer.R, 0), (Q, layer.W, layer.S, 1)):
-        stride, pad, dilation = layer.stride[axis], layer.padding[axis], layer.dilation[axis]
-        lo = np.clip(boxes.lo[:, dim] * stride - pad, 0, size)
-        hi = np.clip((boxes.hi[:, dim] - 1) * stride - pad + dilation * (window - 1) + 1, 0, size)
-        spans += [lo, np.maximum(hi - lo, 0)]
-    return spans[0], spans[1], spans[2], spans[3]
