@@ -9,21 +9,7 @@ from hypothesis import strategies as st
 
 from hwsim.core.errors import SpecError
 from hwsim.quant.runs import RunFormat, prune_weights
-
-
-def write_entries(segment: list[int], longest: int) -> list[tuple[int, int]]:
-    """Return the entries of a segment by its definition: bridge each gap before a nonzero weight."""
-    found, run = [], 0
-    for weight in segment:
-        if weight == 0:
-            run += 1
-            continue
-        while run > longest:
-            found.append((longest, 0))
-            run -= longest + 1
-        found.append((run, weight))
-        run = 0
-    return found
+from tests.naive_cambricon_x import list_steps
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -37,7 +23,7 @@ def test_what_is_packed_comes_out_again(length, share, index_bits, bits, seed):
     row = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), length).astype(np.int16)
     row[rng.random(length) >= share] = 0
     runs, weights = fmt.list_entries(row)
-    assert list(zip(runs.tolist(), weights.tolist(), strict=True)) == write_entries(row.tolist(), fmt.longest_run)
+    assert list(zip(runs.tolist(), weights.tolist(), strict=True)) == list_steps(row.tolist(), fmt.longest_run)
     packed = fmt.pack(row)
     assert packed.size == fmt.count_bits + len(runs) * (bits + index_bits)
     again, end = fmt.unpack(np.concatenate([np.ones(3, np.uint8), packed, np.ones(5, np.uint8)]), 3, length)
@@ -58,7 +44,7 @@ def test_entries_of_segments_are_counted(rows, length, segment, index_bits, seed
     matrix = rng.integers(-1, 2, (rows, length)).astype(np.int8) * (rng.random((rows, length)) < 0.2)
     fmt = RunFormat(weight_bits=8, index_bits=index_bits, count_bits=8)
     wanted = [
-        [len(write_entries(row[at : at + segment].tolist(), fmt.longest_run)) for at in range(0, length, segment)]
+        [len(list_steps(row[at : at + segment].tolist(), fmt.longest_run)) for at in range(0, length, segment)]
         for row in matrix
     ]
     np.testing.assert_array_equal(fmt.count_entries(matrix.astype(np.int8), segment), wanted)
