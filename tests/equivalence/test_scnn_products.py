@@ -27,12 +27,12 @@ from tests.tile_checks import check_places
 @st.composite
 def archs(draw):
     """Engines of a few elements with few accumulators, so that planes are cut."""
-    banks = draw(st.sampled_from([1, 2, 4, 16]))
+    banks = draw(st.sampled_from([1, 2, 4, 8, 16]))
     group = draw(st.integers(1, 4))
     return replace(
         PRESETS["small"], preset="small+", pe_rows=draw(st.integers(1, 3)), pe_cols=draw(st.integers(1, 3)),
         weights=draw(st.integers(1, 4)), activations=draw(st.integers(1, 4)), banks=banks,
-        bank_entries=-(-draw(st.sampled_from([8, 40, 200])) // banks), queue=draw(st.sampled_from([1, 2, 4])),
+        bank_entries=-(-draw(st.sampled_from([8, 40, 200])) // banks), queue=draw(st.sampled_from([1, 2, 4, 16])),
         group_filters=group, block_channels=draw(st.sampled_from([1, 3, 16])), index_bits=draw(st.integers(1, 4)),
     )  # fmt: skip
 

@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwsim.archs.scnn import kernel_products
+from hwsim.archs.scnn import kernel_products, kernel_tiles
 from hwsim.archs.scnn.planes import Cut, choose_pitch, cut_axis, find_axes, list_blocks
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
@@ -152,7 +152,7 @@ class ScnnDatapath(Datapath):
         self.start = np.zeros(layer.G * self.groups * layer.C + 1, np.int64)
         self.place, self.filter = np.zeros((2, max(1, most)), np.int16)
         across = np.ascontiguousarray(self.weight.transpose(0, 2, 3, 1))
-        kernel_products.list_weights(across, self.group, self.runs.longest_run, self.start, self.place, self.filter)
+        kernel_tiles.list_weights(across, self.group, self.runs.longest_run, self.start, self.place, self.filter)
         entries = np.diff(self.start).reshape(layer.G, self.groups, layer.C)
         self.weight_vectors = int((-(-entries // self.arch.weights)).sum())
         ends = np.arange(0, layer.C, self.turn)
@@ -177,6 +177,7 @@ class ScnnDatapath(Datapath):
         )  # fmt: skip
         used = rows.used * cols.used
         self.cycles = np.zeros((len(x), rows.count, cols.count, layer.G, self.groups, used, self.turns + 1), np.int64)
+        self._busy: dict[int, int] = {}
         self.sums = np.zeros(4, np.int64)
         found = np.zeros((layer.G, self.groups, used, self.turns), np.int32)
         for n in range(len(x)):
@@ -214,28 +215,26 @@ class ScnnDatapath(Datapath):
         if self.gemm:
             spans[:, 0], spans[:, 1] = 0, 1
         busy = np.zeros(len(boxes), np.int64)
-        kernel_products.time_tiles(self.cycles, spans, self.leave, busy)
+        kernel_tiles.time_tiles(self.cycles, spans, self.leave, busy)
         tail = np.full(len(boxes), self.leave + PIPELINE_CYCLES, np.int64)
         return ExecTimes(busy, np.zeros(len(boxes), np.int64), tail)
 
     def _sum_turns(self, turns: int) -> int:
-        """Return the cycles of the layer cut along C every ``turns`` blocks of channels."""
-        total = 0
-        for first in range(0, self.turns, turns):
-            last = min(first + turns, self.turns)
-            slowest = (self.cycles[..., last] - self.cycles[..., first]).max(axis=-1)
-            total += int(np.maximum(slowest, self.leave).sum())
-        return total
+        """Return the cycles of the layer cut along C every ``turns`` blocks of channels; reckoned once for each cut."""
+        if turns not in self._busy:
+            edges = np.append(np.arange(0, self.turns, turns), self.turns)
+            slowest = np.diff(self.cycles[..., edges], axis=-1).max(axis=-2)
+            self._busy[turns] = int(np.maximum(slowest, self.leave).sum())
+        return self._busy[turns]
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles; ``busy`` is a lower bound for tiles that cut blocks or groups."""
         lay, fmt, psum, ones = self.layer, self.workload.fmt, self.arch.shell.psum_bits, np.ones(len(tiles), np.int64)
-        cuts, where = np.unique(-(-tiles[:, C] // self.turn), return_inverse=True)
-        busy = np.array([self._sum_turns(int(turns)) for turns in cuts], np.int64)
+        busy = np.array([self._sum_turns(turns) for turns in (-(-tiles[:, C] // self.turn)).tolist()], np.int64)
         writes = lay.out_elements * count_tiles(lay, tiles)[:, C]
         return Totals(
-            busy[where.ravel()],
-            int(self.stored.sum()) * self.units * ones,
+            busy,
+            self._stored_bits * self.units * ones,
             int(self.sums[2]) * fmt.a_bits * ones,
             np.asarray((2 * writes - lay.out_elements) * psum, np.int64),
         )
@@ -283,17 +282,26 @@ class ScnnDatapath(Datapath):
 
     def weight_tile_bits(self, boxes: Boxes) -> Int64:
         """Return the stored bits of each weight tile: a number of entries for each segment, and the entries."""
-        found = np.zeros(len(boxes), np.int64)
-        for i, (lo, hi) in enumerate(zip(boxes.lo, boxes.hi, strict=True)):
-            ends = ((lo[K], hi[K], self.group, self.layer.K), (lo[C], hi[C], self.turn, self.layer.C))
-            if all(low % step == 0 and (high % step == 0 or high == whole) for low, high, step, whole in ends):
-                (k0, k1), (c0, c1) = ((low // step, -(-high // step)) for low, high, step, _ in ends)
-                found[i] = self.stored[lo[G] : hi[G], k0:k1, c0:c1].sum()
-            else:
-                segments = (self._read_segment(self.weight, *one) for one in self._list_segments(lo, hi))
-                counts = [len(self.runs.list_entries(segment)[0]) for segment in segments]
-                found[i] = sum(counts) * self.runs.entry_bits + len(counts) * self.runs.count_bits
+        lo, hi, layer = boxes.lo, boxes.hi, self.layer
+        found, whole = np.zeros(len(boxes), np.int64), np.ones(len(boxes), np.bool_)
+        for dim, step, size in ((K, self.group, layer.K), (C, self.turn, layer.C)):
+            whole &= (lo[:, dim] % step == 0) & ((hi[:, dim] % step == 0) | (hi[:, dim] == size))
+        for g, up in ((hi[:, G], 1), (lo[:, G], -1)):
+            for k, left in ((-(-hi[:, K] // self.group), 1), (lo[:, K] // self.group, -1)):
+                for c, low in ((-(-hi[:, C] // self.turn), 1), (lo[:, C] // self.turn, -1)):
+                    found += up * left * low * self._stored_before[g, k, c]
+        for i in np.flatnonzero(~whole):
+            segments = (self._read_segment(self.weight, *one) for one in self._list_segments(lo[i], hi[i]))
+            counts = [len(self.runs.list_entries(segment)[0]) for segment in segments]
+            found[i] = sum(counts) * self.runs.entry_bits + len(counts) * self.runs.count_bits
         return found
+
+    @cached_property
+    def _stored_before(self) -> Int64:
+        """Stored bits of the groups, groups of filters and blocks of channels before, int64, one more along each axis."""
+        before = np.zeros([size + 1 for size in self.stored.shape], np.int64)
+        before[1:, 1:, 1:] = self.stored.cumsum(axis=0).cumsum(axis=1).cumsum(axis=2)
+        return before
 
     def _measure_cuts(self, tiles: Int64, align: int) -> Int64:
         """Return the largest tile, the aligned sum of all and the aligned first, int64 [candidates, 3]."""

@@ -8,49 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwsim.archs.scnn.kernel_words import MOST_BANKS, empty_words, fill_words, run_words
 from hwsim.core.jit import kernel
-
-
-@kernel
-def list_weights(
-    weight: np.ndarray, group_filters: int, longest: int, start: np.ndarray, place: np.ndarray, filters: np.ndarray
-) -> None:
-    """List the entries of every segment.
-
-    Parameters
-    ----------
-    weight : int8 or int16 [G, C, window, K]
-    group_filters, longest : int
-        Filters of an output-channel group; longest run of zeros that an index tells.
-    start : int64 [G * groups of filters * C + 1], filled
-        First entry of each segment.
-    place : int16 [entries or more], filled
-        Place in the window.
-    filters : int16 [entries or more], filled
-        Filter of the group; -1 for a zero that bridges a gap.
-    """
-    groups, channels, window, total = weight.shape
-    segment, at = 0, 0
-    for g in range(groups):
-        for first in range(0, total, group_filters):
-            last = min(first + group_filters, total)
-            for c in range(channels):
-                start[segment] = at
-                run = 0
-                for w in range(window):
-                    for k in range(first, last):
-                        if weight[g, c, w, k] == 0:
-                            run += 1
-                            continue
-                        while run > longest:
-                            place[at], filters[at] = 0, -1
-                            at += 1
-                            run -= longest + 1
-                        place[at], filters[at] = w, k - first
-                        at += 1
-                        run = 0
-                segment += 1
-    start[segment] = at
 
 
 @kernel
@@ -227,6 +186,20 @@ def run_elements(
 
 
 @kernel
+def empty_queues(queues: np.ndarray, banks: int, cycles: np.ndarray, turn: int) -> None:
+    """Let all queues run empty: adds the longest of each element to its cycles; as in `run_elements`."""
+    for pe in range(queues.shape[0]):
+        left, longest = (1 << banks) - 1, 0
+        for j in range(4, -1, -1):
+            both = left & queues[pe, j]
+            if both:
+                left = both
+                longest |= 1 << j
+            queues[pe, j] = 0
+        cycles[pe, turn] += longest
+
+
+@kernel
 def list_activations(
     x: np.ndarray, part: np.ndarray, shape: np.ndarray, row_kind: np.ndarray, col_kind: np.ndarray, classes_across: int,
     rotation: np.ndarray, kind: np.ndarray, bounds: np.ndarray, seen: np.ndarray,
@@ -303,12 +276,17 @@ def measure_block(
         bank[w] = -(r * shape[6] // shape[2] * shape[9] + s * shape[7] // shape[3]) * shape[10] & (banks - 1)
         for cls in range(classes):
             meets[w, cls] = row_seen[cls // across] >> r & col_seen[cls % across] >> s & 1
-    masks = np.zeros((-(-most_entries // lanes), classes, lanes), np.int64)
+    narrow, most_vectors = banks <= MOST_BANKS, -(-most_entries // lanes)
+    masks, words = np.zeros((most_vectors, classes, lanes), np.int64), np.zeros((most_vectors, classes + 1), np.uint64)
+    open_to, lengths = np.zeros((window, classes), np.uint64), np.zeros((blocks, used), np.uint64)
+    for w in range(window):
+        for cls in range(classes):
+            open_to[w, cls] = ~np.uint64(0) if meets[w, cls] else np.uint64(0)
     bits, reach = np.zeros(most_entries, np.int64), np.zeros(window, np.int64)
-    seen, live = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
+    seen, live, among = np.zeros(classes, np.int64), np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     queues, waiting = np.zeros((blocks, used, 5), np.int64), np.zeros(blocks, np.int64)
     rotation = np.zeros((part[1] - part[0]) * (part[3] - part[2]), np.int64)
-    kind, bounds = np.zeros_like(rotation), np.zeros(used + 1, np.int64)
+    kind, bounds, reads = np.zeros_like(rotation), np.zeros(used + 1, np.int64), np.zeros(used, np.int64)
     cycles[:] = 0
     for g in range(groups):
         for c in range(channels):
@@ -316,14 +294,18 @@ def measure_block(
             many, turn, count, vectors_read = bounds[used], c // shape[13], 0, 0
             for cls in range(classes):
                 if seen[cls]:
-                    live[count] = cls
+                    live[count], among[cls] = cls, count
                     count += 1
+            if narrow:
+                for a in range(many):
+                    kind[a] = among[kind[a]]
             for w in range(window):
                 reach[w] = 0
                 for i in range(count):
                     reach[w] += seen[live[i]] * meets[w, live[i]]
             for pe in range(used):
-                vectors_read += -(-(bounds[pe + 1] - bounds[pe]) // shape[1])
+                reads[pe] = -(-(bounds[pe + 1] - bounds[pe]) // shape[1])
+                vectors_read += reads[pe]
             for block in range(blocks):
                 segment = (g * blocks + block) * channels + c
                 first, entries = start[segment], start[segment + 1] - start[segment]
@@ -331,54 +313,42 @@ def measure_block(
                     sums[0] += many * entries
                     sums[2] += many
                     sums[3] += vectors_read * entries
+                    kept = 0
                     for e in range(first, first + entries):
                         if filters[e] >= 0:
-                            sums[1] += reach[place[e]]
+                            kept += reach[place[e]]
+                    sums[1] += kept
                     vectors = -(-entries // lanes)
-                    deepest = find_banks(first, first + entries, place, filters, bank, banks, lanes, bits)
-                    if most > 1 or deepest > 1 or waiting[block]:
-                        deepest = fill_masks(entries, place[first:], bits, lanes, deepest, meets, live[:count], masks)
-                    waiting[block] = run_elements(
-                        rotation, kind, bounds, masks, vectors, deepest, shape, queues[block], cycles[g, block], turn
-                    )
-                if waiting[block] and (c % shape[13] == shape[13] - 1 or c == channels - 1):
+                    if narrow:
+                        alone = fill_words(
+                            first, first + entries, place, filters, bank, banks, lanes, open_to, live, count, words
+                        )
+                        waiting[block] = run_words(
+                            rotation, kind, bounds, reads, words, vectors, alone, count, shape, block, turn, lengths,
+                            cycles[g],
+                        )  # fmt: skip
+                    else:
+                        deepest = find_banks(first, first + entries, place, filters, bank, banks, lanes, bits)
+                        if most > 1 or deepest > 1 or waiting[block]:
+                            deepest = fill_masks(
+                                entries, place[first:], bits, lanes, deepest, meets, live[:count], masks
+                            )
+                        waiting[block] = run_elements(
+                            rotation,
+                            kind,
+                            bounds,
+                            masks,
+                            vectors,
+                            deepest,
+                            shape,
+                            queues[block],
+                            cycles[g, block],
+                            turn,
+                        )
+                ends = c % shape[13] == shape[13] - 1 or c == channels - 1
+                if waiting[block] and ends and narrow:
+                    empty_words(block, turn, lengths, cycles[g])
+                elif waiting[block] and ends:
+                    empty_queues(queues[block], banks, cycles[g, block], turn)
+                if ends:
                     waiting[block] = 0
-                    for pe in range(used):
-                        left, longest = (1 << banks) - 1, 0
-                        for j in range(4, -1, -1):
-                            both = left & queues[block, pe, j]
-                            if both:
-                                left = both
-                                longest |= 1 << j
-                            queues[block, pe, j] = 0
-                        cycles[g, block, pe, turn] += longest
-
-
-@kernel
-def time_tiles(cycles: np.ndarray, boxes: np.ndarray, least: int, busy: np.ndarray) -> None:
-    """Fill the busy cycles of tiles: groups of filters one after the other, each as long as its slowest element.
-
-    Parameters
-    ----------
-    cycles : int64 [images, rows of blocks, columns of blocks, G, groups of filters, elements, blocks of channels + 1]
-        Cycles of the blocks of channels before.
-    boxes : int64 [tiles, 12]
-        First and one past the last along the axes of ``cycles``, elements left out.
-    least : int
-        Cycles in which the accumulators of a group leave.
-    busy : int64 [tiles], filled
-    """
-    for t in range(boxes.shape[0]):
-        total = 0
-        first, last = boxes[t, 10], boxes[t, 11]
-        for n in range(boxes[t, 0], boxes[t, 1]):
-            for row in range(boxes[t, 2], boxes[t, 3]):
-                for col in range(boxes[t, 4], boxes[t, 5]):
-                    for g in range(boxes[t, 6], boxes[t, 7]):
-                        for k in range(boxes[t, 8], boxes[t, 9]):
-                            slowest = least
-                            for pe in range(cycles.shape[5]):
-                                ends = cycles[n, row, col, g, k, pe]
-                                slowest = max(slowest, ends[last] - ends[first])
-                            total += slowest
-        busy[t] = total
