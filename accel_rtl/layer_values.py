@@ -13,7 +13,7 @@ from hwsim.core.mapping import Boxes, C, G, Int64, K, N, P, Q
 from hwsim.core.network import Network
 from hwsim.core.tensors import ActQuant, Array, Tensors
 from hwsim.engine.execute_parameters import LayerParameters, derive_parameters, is_executable
-from hwsim.engine.execute_tile import LOWEST, pad_tile, view_windows
+from hwsim.engine.execute_tile import LOWEST, clip_window, pad_tile, view_windows
 from hwsim.engine.functional_integer import IntegerModel, complete_quants
 from hwsim.engine.functional_ops import convolve_integer
 from hwsim.quant.requant import shift_right
@@ -85,9 +85,8 @@ def _find_values(
         total = sum(x * factor for x, factor in zip(centred, parameters.factors, strict=True))
         acc = np.clip(shift_right(total, parameters.factor_shift), -SUM_LIMIT, SUM_LIMIT)
     else:
-        lo, hi = np.zeros(6, np.int64), np.array([layer.N, layer.G, layer.K, layer.C, layer.P, layer.Q])
         largest = layer.op == "maxpool"
-        windows = view_windows(layer, pad_tile(layer, centred[0], lo, hi, LOWEST if largest else 0), lo, hi)
+        windows = _view_output(layer, centred[0], LOWEST if largest else 0)
         acc = windows.max(axis=(2, 3)) if largest else windows.sum(axis=(2, 3))
     return LayerValues(
         layer=layer, parameters=parameters, operands=centred, weight=weight, accumulators=np.asarray(acc, np.int64)
@@ -111,8 +110,14 @@ def order_stores(layer: Layer, boxes: Boxes) -> Int64:
 def cut_windows(values: LayerValues) -> Int64:
     """Return the operands of each output pixel of a MAC layer in the order of products: ``[G, pixels, C*R*S]``."""
     layer = values.layer
-    lo, hi = np.zeros(6, np.int64), np.array([layer.N, layer.G, layer.K, layer.C, layer.P, layer.Q])
-    windows = view_windows(layer, pad_tile(layer, values.operands[0], lo, hi, 0), lo, hi)  # [n, channels, R, S, p, q]
+    windows = _view_output(layer, values.operands[0], 0)
     n, _, r, s, p, q = windows.shape
     cut = windows.reshape(n, layer.G, layer.C, r, s, p * q).transpose(1, 0, 5, 2, 3, 4)
     return np.ascontiguousarray(cut).reshape(layer.G, n * p * q, layer.C * r * s)
+
+
+def _view_output(layer: Layer, x: Int64, fill: int) -> Int64:
+    """Return the windows of a whole output, ``[n, channels, R, S, P, Q]``; ``fill`` is what padding holds."""
+    lo, hi = np.zeros(6, np.int64), np.array([layer.N, layer.G, layer.K, layer.C, layer.P, layer.Q])
+    rows, columns = (slice(*clip_window(layer, axis, 0, extent)) for axis, extent in ((0, layer.P), (1, layer.Q)))
+    return view_windows(layer, pad_tile(layer, x[:, :, rows, columns], lo, hi, fill), lo, hi)

@@ -21,6 +21,7 @@ from accel_rtl.blocks.requantize import Requantize
 from accel_rtl.blocks.systolic_array import SystolicArray
 from accel_rtl.emit import emit_rtlil
 from accel_rtl.energy import price_activity
+from accel_rtl.layer_values import cut_windows, list_values
 from accel_rtl.mapped import map_to_cells
 from accel_rtl.stimuli import Elements, drive_array, drive_mac, drive_requantize
 from hwsim.cli import main
@@ -152,7 +153,13 @@ def test_a_drawn_stimulus_from_the_command_line(capsys: pytest.CaptureFixture[st
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("block", "layer"),
-    [("vector", "add_2"), ("vector", "average_pooling2d"), ("store", "conv2d_7"), ("store.requantize", "dense")],
+    [
+        ("vector", "add_2"),
+        ("vector", "average_pooling2d"),
+        ("store", "conv2d_7"),
+        ("store.requantize", "dense"),
+        ("engine.unit.array.cell", "conv2d_5"),
+    ],
 )
 def test_layers_drive_the_units_of_the_shell(block: str, layer: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every result, beat and byte strobe is that of the unit's definition, or the command fails."""
@@ -190,3 +197,33 @@ def test_bad_requests_take_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         lines = [line for line in error.splitlines() if line.startswith("hwsim: error")]
         assert (code, text, len(lines)) == (2, "", 1), (words, error)
         assert message in lines[0], error
+
+
+@pytest.mark.parametrize("name", ["conv2d_1", "conv2d_5", "conv2d_6", "dense", "average_pooling2d", "add_1"])
+def test_values_of_a_layer_agree_with_one_another(name: str) -> None:
+    """Windows times filters are the accumulators; these, requantized, are what the functional model stores."""
+    from hwsim.archs.registry import find_arch
+    from hwsim.core.policy import Policy
+    from hwsim.engine.functional import quantize_inputs, run_integer
+    from hwsim.nets.load import load_network
+    from hwsim.nets.synthetic import synthesize_input, synthesize_tensors
+    from hwsim.pipeline.tensors import prepare_tensors
+    from hwsim.pipeline.workloads import list_workloads
+
+    network = load_network("resnet8").network
+    tensors = synthesize_tensors(network, 1)
+    image = synthesize_input(network, 1)
+    loads = list_workloads(network, Policy())
+    quantized = prepare_tensors(network, find_arch("systolic", "small"), Policy(), loads, tensors, image).tensors
+    outputs = run_integer(network, quantized, image)
+    values = {
+        one.layer.name: one for one in list_values(network, quantized, quantize_inputs(network, quantized, image))
+    }
+    one = values[name]
+    layer, parameters, acc = one.layer, one.parameters, one.accumulators
+    if one.weight is not None:
+        products = one.weight.reshape(layer.K, -1) @ cut_windows(one)[0].T
+        np.testing.assert_array_equal(products.reshape(acc.shape[1], -1), acc[0].reshape(acc.shape[1], -1))
+    every = slice(None)
+    stored = parameters.requant.apply(acc + parameters.bias[:, None, None], every, every, every)
+    np.testing.assert_array_equal(np.clip(stored, *parameters.clamp), outputs[name])
