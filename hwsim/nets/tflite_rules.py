@@ -64,9 +64,7 @@ def _window(op: TfOp, size: tuple[int, int], window: tuple[int, int]) -> tuple[d
     return dims, (out[0], out[1])
 
 
-def _attach(
-    walk: Walk, draft: Draft, weight: TfTensor, bias: TfTensor | None, order: tuple[int, ...], out_axis: int
-) -> None:
+def _attach(draft: Draft, weight: TfTensor, bias: TfTensor | None, order: tuple[int, ...], out_axis: int) -> None:
     """Give a MAC draft its weight, axes permuted to ``[G*K, C, R, S]``, and its bias."""
     dims = draft.dims
     shape = (dims["G"] * dims["K"], dims["C"], dims.get("R", 1), dims.get("S", 1))
@@ -106,7 +104,7 @@ def _convert_conv(walk: Walk, op: TfOp) -> str:
     activation, attrs = _fused(op)
     dims |= {"G": groups, "K": outputs // groups, "C": inputs}
     draft = walk.emit(op, "conv", [x], (n, outputs, *out), dims=dims, activation=activation, attrs=attrs)
-    _attach(walk, draft, weight, walk.const(op, 2), order, out_axis)
+    _attach(draft, weight, walk.const(op, 2), order, out_axis)
     return draft.name
 
 
@@ -126,7 +124,7 @@ def _convert_dense(walk: Walk, op: TfOp) -> str:
     activation, attrs = _fused(op)
     dims = {"G": 1, "K": outputs, "C": inputs, "H": 1, "W": 1}
     draft = walk.emit(op, "gemm", [x], (n, outputs, 1, 1), dims=dims, activation=activation, attrs=attrs)
-    _attach(walk, draft, weight, walk.const(op, 2), (0, 1), 0)
+    _attach(draft, weight, walk.const(op, 2), (0, 1), 0)
     return draft.name
 
 
