@@ -14,7 +14,7 @@ from hwsim.quant.bit_planes import quantize_planes, split_planes
 from hwsim.quant.codebook import Mixture, fit_mixture, quantize_codebook
 from hwsim.quant.fixed_point import choose_fraction_bits, quantize_fixed, shift_words
 from hwsim.quant.groups import join_digits, quantize_groups, split_digits
-from hwsim.quant.mixed_channels import choose_channel_bits, quantize_channels
+from hwsim.quant.mixed_channels import assign_channel_bits, choose_channel_bits, quantize_channels
 from hwsim.quant.power_of_two import quantize_shift
 from hwsim.quant.rows import measure_sqnr_db
 from hwsim.quant.uniform import quantize_weights
@@ -199,6 +199,19 @@ def test_fixed_words_are_symmetric_and_search_is_no_worse():
     assert np.square(search.dequantize() - weight).sum() == pytest.approx(naive, rel=1e-5)
 
 
+@pytest.mark.parametrize("span", [0, 1, 3, 6, 30])
+def test_a_shifter_of_few_places_takes_the_nearest_power_that_it_has(span):
+    """By trying every number that it has: zero, and powers of two from the filter's largest down to ``span`` below."""
+    weight = draw((5, 40))
+    found = quantize_shift(weight, 4, per_channel=True, span=span).dequantize()
+    for row, stored in zip(weight.astype(np.float64), found, strict=True):
+        top = np.log2(np.abs(stored).max())
+        assert top == round(top)
+        powers = 2.0 ** (top - np.arange(min(span, 6) + 1))
+        grid = np.array([0.0, *powers, *-powers])
+        np.testing.assert_allclose(np.abs(stored - row), np.abs(grid[:, None] - row).min(axis=0), rtol=1e-5)
+
+
 # Bit planes.
 
 
@@ -251,6 +264,22 @@ def test_centred_planes_halve_the_error_and_bits_move_on_demand():
 
 
 # Channels and groups.
+
+
+@pytest.mark.parametrize("pairs", [((8, 2), (4, 4)), ((4, 3), (2, 3)), ((2, 4), (0, 2)), ((8, 6),)])
+def test_widths_go_where_they_take_away_most_error(pairs):
+    """Of two widths: the least sum of squared errors of all ways to give them out."""
+    weight = draw()
+    error = {}
+    for bits, _ in pairs:
+        found = quantize_weights(weight, bits).dequantize() if bits else np.zeros_like(weight)
+        error[bits] = np.square(found.astype(np.float64) - weight).reshape(6, -1).sum(axis=1)
+    widths = [bits for bits, count in pairs for _ in range(count)]
+    ways = set(itertools.permutations(widths))
+    least = min(ways, key=lambda way: sum(error[bits][channel] for channel, bits in enumerate(way)))
+    assert assign_channel_bits(weight, pairs) == least
+    with pytest.raises(SpecError, match="channel_bits: got '5 filters', expected 6, those of the layer"):
+        assign_channel_bits(weight, ((8, 5),))
 
 
 def test_channels_are_quantized_each_at_its_bits():
