@@ -145,6 +145,24 @@ def test_an_average_that_an_addition_reads_keeps_its_format():
     assert fold_average(net.finish(), net.finish().layer("a"), source) == source
 
 
+@pytest.mark.parametrize(("padding", "include", "folds"), [(0, False, True), (1, False, False), (1, True, True)])
+def test_only_an_average_of_equal_windows_is_folded(padding, include, folds):
+    """Windows at the border have fewer elements where padding does not count: no one divisor is theirs."""
+    net = NetBuilder("n", "t")
+    x = net.avgpool(net.input((4, 6, 6)), "a", 3, stride=3, padding=padding, count_include_pad=include)
+    net.conv(x, "reader", 2, 1)
+    network, source = net.finish(), ActQuant(scale=0.25)
+    found = fold_average(network, network.layer("a"), source)
+    assert found.scale == pytest.approx(0.25 * (16 / 9 if folds else 1), rel=1e-6)
+
+
+def test_an_average_that_no_shift_requantizes_keeps_its_format():
+    network = build_network(7)
+    for policy, folds in (("f8", True), ("w8a8", False)):
+        quants = quantize(network, *draw(network), policy).activations
+        assert (quants["pool"].scale != quants["sum"].scale) == folds
+
+
 @pytest.mark.parametrize(
     ("deviation", "low", "bits", "fraction"),
     [
