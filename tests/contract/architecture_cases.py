@@ -77,9 +77,9 @@ def draw_data(arch: Arch, load: Workload) -> tuple[LayerData, StoredWeights | No
     return LayerData(activation=activation.astype(np.int16), codec=stored.codec if stored else None), stored
 
 
-def bind(arch: Arch, layer: Layer, w_bits: int, a_bits: int) -> Datapath:
+def bind(arch: Arch, layer: Layer, w_bits: int, a_bits: int, out_bits: int = 8) -> Datapath:
     """Return the datapath of a layer, on drawn tensors where time depends on them."""
-    load = workload_of(layer, w_bits, a_bits)
+    load = workload_of(layer, w_bits, a_bits, out_bits)
     return arch.bind(load, draw_data(arch, load)[0] if arch.needs_data else None)
 
 
@@ -88,7 +88,7 @@ def cut(layer: Layer, parts: int) -> Mapping:
     dims = {dim: getattr(layer, dim) for dim in TILE_DIMS}
     tile = dims | {"P": -(-layer.P // parts)}
     if layer.G == 1:
-        tile |= {"K": -(-layer.K // parts + 7) // 8 * 8 or layer.K, "C": -(-layer.C // parts)}
+        tile |= {"K": -(-layer.K // (8 * parts)) * 8, "C": -(-layer.C // parts)}
     return Mapping(tile=tuple(max(1, min(tile[dim], dims[dim])) for dim in TILE_DIMS), order="MKC")
 
 

@@ -210,6 +210,8 @@ def test_programs_compute_every_product(name, layer):
 def test_with_the_same_mapping_fewer_bits_never_cost_more(name):
     """Engine cycles, bits moved, the energy of every kind of action; cycles of the whole layer with a port for each operand.
 
+    Outputs have the activations' bits, as those of a network have.
+
     With a port each and sums that stay on chip a layer's times are sums and maxima of its instructions' times, so they fall with
     them. On a port that loads and stores share, what is ready sooner may ask for it in another order, and end later.
     """
@@ -219,7 +221,7 @@ def test_with_the_same_mapping_fewer_bits_never_cost_more(name):
     for layer in LAYERS:
         formats = list_formats(name, layer)
         mapping = cut(layer, 2)
-        found = {fmt: measure_costs(arch, bind(arch, layer, *fmt), mapping, prices) for fmt in formats}
+        found = {fmt: measure_costs(arch, bind(arch, layer, *fmt, fmt[1]), mapping, prices) for fmt in formats}
         for less, more in list_pairs(formats):
             where = f"{layer.name} at {less} and {more}"
             found[less].check_below(found[more], where)
