@@ -20,7 +20,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def kernel_sources() -> list[Path]:
     """Return the files that hold kernels: by convention ``kernel*.py`` in the shipped packages."""
-    packages = ("hwsim", "mappers", "energy_models", "cosim")
+    packages = ("hwsim", "mappers", "energy_models", "accel_rtl", "cosim")
     return sorted(p for name in packages for p in (_ROOT / name).rglob("kernel*.py"))
 
 

@@ -50,6 +50,8 @@ def draw_design(rng: np.random.Generator):
     )
 
 
+@pytest.mark.kernel
+@pytest.mark.unjitted
 @pytest.mark.parametrize("seed", range(12))
 def test_values_and_counts_are_those_of_a_naive_simulator(tiny: Library, seed: int) -> None:
     rng = np.random.default_rng(seed)
