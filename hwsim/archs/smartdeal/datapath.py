@@ -207,18 +207,16 @@ class SmartDealDatapath(Datapath):
         """Return filter blocks, passes and pixel groups of boxes, as the kernel takes them."""
         lo, hi, layer = boxes.lo, boxes.hi, self.layer
         slices, pixels = self.arch.slices, self.least
-        groups = np.zeros((len(boxes), 8), np.int64)
+        groups, blocks, passes = np.zeros((len(boxes), 8), np.int64), *np.zeros((2, len(boxes), 2), np.int64)
         if self.spread:
-            blocks = np.stack([lo[:, G] // slices, -(-hi[:, G] // slices)], axis=1)
-            passes = np.tile(np.array([0, len(self.rows.starts_step)], np.int64), (len(boxes), 1))
+            blocks[:, 0], blocks[:, 1] = lo[:, G] // slices, -(-hi[:, G] // slices)
+            passes[:, 1] = len(self.rows.starts_step)
         else:
-            per_group = -(-layer.K // slices)
-            first = lo[:, G] * per_group + lo[:, K] // slices
-            whole = (hi[:, G] - 1) * per_group + -(-hi[:, K] // slices)
-            blocks = np.stack([first, whole], axis=1)
-            step = self.rows.pass_channels
-            last = np.minimum(-(-hi[:, C] // step) * self.rows.passes_per_step, len(self.rows.starts_step))
-            passes = np.stack([lo[:, C] // step * self.rows.passes_per_step, last], axis=1)
+            per_group, step = -(-layer.K // slices), self.rows.pass_channels
+            blocks[:, 0] = lo[:, G] * per_group + lo[:, K] // slices
+            blocks[:, 1] = (hi[:, G] - 1) * per_group + -(-hi[:, K] // slices)
+            passes[:, 0] = lo[:, C] // step * self.rows.passes_per_step
+            passes[:, 1] = np.minimum(-(-hi[:, C] // step) * self.rows.passes_per_step, len(self.rows.starts_step))
         if layer.op == "gemm":
             groups[:, 1], groups[:, 3] = 1, 1
             groups[:, 4], groups[:, 5] = lo[:, N] // pixels, -(-hi[:, N] // pixels)
@@ -229,7 +227,7 @@ class SmartDealDatapath(Datapath):
             groups[:, 4], groups[:, 5] = lo[:, Q] // pixels, -(-hi[:, Q] // pixels)
             groups[:, 6] = layer.P
         groups[:, 7] = self.per_row
-        return np.ascontiguousarray(blocks, np.int64), np.ascontiguousarray(passes, np.int64), groups
+        return blocks, passes, groups
 
     @cached_property
     def _least_busy(self) -> int:
@@ -251,10 +249,15 @@ class SmartDealDatapath(Datapath):
         writes = layer.out_elements * (count_tiles(layer, tiles)[:, C] if not self.spread else ones)
         return Totals(
             self._least_busy * ones,
-            self.storage.total_bits * self.groups * ones,  # every pixel group decodes all of it
-            self._row_reads() * self._row_bits() * ones,
+            self._read_bits[0] * ones,
+            self._read_bits[1] * ones,
             (2 * writes - layer.out_elements) * psum,
         )
+
+    @cached_property
+    def _read_bits(self) -> tuple[int, int]:
+        """Bits read from ``wbuf``, where every pixel group decodes all of it, and from ``ibuf``."""
+        return self.storage.total_bits * self.groups, self._row_reads() * self._row_bits()
 
     def _row_reads(self) -> int:
         """Rows read from ``ibuf`` into line stores: once for all slices, again for each pixel group and block of filters."""

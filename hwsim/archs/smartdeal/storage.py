@@ -80,10 +80,12 @@ class Storage:
         residue = np.arange(self.slices)
         j0, j1 = (-(-(k[:, None] - residue) // self.slices) for k in (k0, k1))
         bits = np.zeros((len(boxes), self.slices), np.int64)
+        _, blocks, slices, steps = self.prefix.shape
+        flat = self.prefix.ravel()
         for group, up in ((g1, 1), (g0, -1)):
             for block, left in ((j1, 1), (j0, -1)):
-                for step, low in ((s1, 1), (s0, -1)):
-                    bits += up * left * low * self.prefix[group[:, None], block, residue, step[:, None]]
+                at = ((group[:, None] * blocks + block) * slices + residue) * steps
+                bits += up * left * (flat[at + s1[:, None]] - flat[at + s0[:, None]])
         return -(-bits // self.beat_bits) * self.beat_bits
 
     def measure_tiles(self, tiles: Int64, align: int) -> tuple[Int64, Int64, Int64]:
