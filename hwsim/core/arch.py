@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from hwsim.core.check import require_int, require_positive
@@ -146,6 +146,10 @@ class Arch(ABC):
         """Return the bits of weights and activations at which the engine computes a layer; those of its format, or wider ones."""
         return workload.fmt.w_bits, workload.fmt.a_bits
 
+    def choose_stored_bits(self, bits: int) -> int:
+        """Return the bits at which an activation is stored and moved that a policy gives ``bits`` bits; those, or wider ones."""
+        return bits
+
     def engine_of(self, workload: Workload) -> str:
         """Return the name of the engine that runs a layer where there are several, which work on different frames at a time."""
         return ""
@@ -159,7 +163,12 @@ class Arch(ABC):
         return None
 
     def bind(self, workload: Workload, data: LayerData | None = None) -> Datapath:
-        """Return the datapath of any layer with arithmetic: the engine for MACs, the shell's vector unit for the rest."""
+        """Return the datapath of any layer with arithmetic: the engine for MACs, the shell's vector unit for the rest.
+
+        Its workload has activations as they are stored (`choose_stored_bits`).
+        """
+        stored = [self.choose_stored_bits(bits) for bits in (*workload.operand_bits, workload.out_bits)]
+        workload = replace(workload, operand_bits=tuple(stored[:-1]), out_bits=stored[-1])
         if workload.layer.kind == "mac":
             self.check(workload)
             return self.bind_mac(workload, data)

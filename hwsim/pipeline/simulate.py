@@ -25,7 +25,7 @@ from hwsim.pipeline.prices import Prices, choose_prices
 from hwsim.pipeline.provenance import Sources, write_provenance
 from hwsim.pipeline.tensors import check_finite, check_sizes, fit_inputs, prepare_tensors, stream_data
 from hwsim.pipeline.widen import widen_by_policy
-from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
+from hwsim.pipeline.workloads import list_stored_bits, list_workloads, peak_activation_bits
 from mappers.cache import MappingCache, open_cache
 from mappers.objective import Objective
 
@@ -131,7 +131,6 @@ def simulate_traced(
     for name, load in workloads.items():
         if name not in run.done:
             run.take(load, None)
-    bits = {name: load.out_bits for name, load in workloads.items()}
     rows, traces = [], []
     for layer in network.layers:
         if layer.name in run.done:
@@ -146,7 +145,7 @@ def simulate_traced(
         clock_hz=arch.clock_hz,
         layers=tuple(rows),
         area=prices.price_area(),
-        peak_activation_bits=peak_activation_bits(network, _fill_bits(network, policy, bits)),
+        peak_activation_bits=peak_activation_bits(network, list_stored_bits(network, policy, arch)),
         provenance=write_provenance(network, arch, policy, prices, objective, rows, sources, sorted(run.unknowns)),
         port_cycles=count_port_cycles(arch.memory, [row.stats for row in rows]),
     )
@@ -340,12 +339,6 @@ def _make_empty_row(layer: Layer) -> LayerCost:
         name=layer.name, op=layer.op, w_bits=0, a_bits=0, out_bits=0, weight_bits=0, act_bits=0, stats=stats, energy=(),
         notes=(note,),
     )  # fmt: skip
-
-
-def _fill_bits(network: Network, policy: Policy, bits: dict[str, int]) -> dict[str, int]:
-    from hwsim.quant.calibrate import choose_tensor_bits
-
-    return {**choose_tensor_bits(network, policy), **bits}
 
 
 __all__ = ["LayerFormat", "simulate", "simulate_traced"]

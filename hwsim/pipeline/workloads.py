@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hwsim.core.arch import Arch
 from hwsim.core.datapath import Workload
 from hwsim.core.layer import Layer
 from hwsim.core.network import Network
@@ -36,6 +37,11 @@ def _make_workload(network: Network, layer: Layer, fmt: LayerFormat, bits: dict[
         operand_bits=tuple(bits[name] for name in layer.inputs),
         operand_shapes=tuple(network.shape_of(name) for name in layer.inputs),
     )
+
+
+def list_stored_bits(network: Network, policy: Policy, arch: Arch) -> dict[str, int]:
+    """Return the bits of an element of every tensor as the accelerator stores it, by name."""
+    return {name: arch.choose_stored_bits(bits) for name, bits in choose_tensor_bits(network, policy).items()}
 
 
 def find_lifetimes(network: Network) -> tuple[dict[str, str], dict[str, int]]:

@@ -180,6 +180,7 @@ def find_peaks(
     parts: np.ndarray,
     pairs: np.ndarray,
     tensors: np.ndarray,
+    stored: np.ndarray,
     events: np.ndarray,
     peaks: np.ndarray,
 ) -> int:
@@ -189,6 +190,8 @@ def find_peaks(
     ----------
     tensors : int64 [tensors, 2]
         Elements, and the slot of the bits of an element.
+    stored : int64 [16]
+        Bits at which an element of so many bits, less one, is stored.
     events : int64 [events]
         In order: t + 1 where tensor t comes to life, -(t + 1) where it is needed no more.
     peaks : int64 [policies], filled
@@ -205,7 +208,7 @@ def find_peaks(
         live, most = 0, 0
         for e in range(events.shape[0]):
             t = abs(events[e]) - 1
-            size = tensors[t, 0] * (np.int64(slots[tensors[t, 1]]) + 1)
+            size = tensors[t, 0] * stored[slots[tensors[t, 1]]]
             if events[e] > 0:
                 live += size
                 most = max(most, live)

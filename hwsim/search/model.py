@@ -94,7 +94,8 @@ class CostModel:
         run = partial(simulate, tensors=tensors, image=image, seed=seed, energy_table=energy_table)
         self._whole = WholePrices(self.network, self.arch, self._book, run)
         self._regular = all(len(one.axes) <= MOST_AXES for one in self._structure.layers)
-        self._tables = Tables(self._structure) if self._regular and not self.arch.needs_data else None
+        stored = [self.arch.choose_stored_bits(bits) for bits in range(1, MOST_BITS + 1)]
+        self._tables = Tables(self._structure, stored) if self._regular and not self.arch.needs_data else None
         self._workloads = list_workloads(self.network, Policy(default=self.base))
         self._numbers: list[int] = []
 

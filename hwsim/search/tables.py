@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -35,10 +35,13 @@ class Tables:
     ----------
     structure : Structure
         No layer of more than ``MOST_AXES`` axes.
+    stored : sequence of int
+        Bits at which the accelerator stores activations of 1 to ``MOST_BITS`` bits.
     """
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, stored: Sequence[int]) -> None:
         self.structure = structure
+        self._stored = np.array(stored, np.int64)
         sizes = [MOST_BITS ** len(one.axes) for one in structure.layers]
         self.bases = np.cumsum([0, *sizes])[:-1].astype(np.int64)
         total = sum(sizes)
@@ -126,7 +129,7 @@ class Tables:
         """Return the largest sums of live activations, bits, int64 [policies]."""
         peaks = np.empty(len(policies), np.int64)
         before = (policies.view(np.uint8), default - 1, *self._slots)
-        self._check(find_peaks(*before, self._tensors, self._events, peaks))
+        self._check(find_peaks(*before, self._tensors, self._stored, self._events, peaks))
         return peaks
 
     def _check(self, status: int) -> int:

@@ -11,8 +11,7 @@ from hwsim.core.network import Network
 from hwsim.core.policy import Policy
 from hwsim.core.report import Report
 from hwsim.pipeline.widen import widen_by_policy
-from hwsim.pipeline.workloads import list_workloads, peak_activation_bits
-from hwsim.quant.calibrate import choose_tensor_bits
+from hwsim.pipeline.workloads import list_stored_bits, list_workloads, peak_activation_bits
 from hwsim.search.book import Book, read_formats
 
 
@@ -85,12 +84,11 @@ class WholePrices:
         entries = self._book.find_all(jobs, ordered.__getitem__)
         cycles, energy = sum(one.cycles for one in entries), sum(one.energy_pj for one in entries)
         seconds = cycles / self._arch.clock_hz
-        bits = {**choose_tensor_bits(network, policy), **{name: load.out_bits for name, load in loads.items()}}
         return Costs(
             latency_cycles=cycles,
             latency_s=seconds,
             energy_pj=energy,
             edp=energy * 1e-12 * seconds,
             weight_bits=sum(one.weight_bits for one in entries),
-            peak_activation_bits=peak_activation_bits(network, bits),
+            peak_activation_bits=peak_activation_bits(network, list_stored_bits(network, policy, self._arch)),
         )

@@ -17,7 +17,15 @@ from hwsim.core.layer import Layer
 from hwsim.core.network import Network, TensorSpec
 from hwsim.core.policy import LayerFormat, Policy, parse_policy
 
-ARCHS = ("systolic:small", "bitfusion:small", "bismo:small", "bismo:edge")
+ARCHS = (
+    "systolic:small",
+    "bitfusion:small",
+    "bismo:small",
+    "bismo:edge",
+    "simd:a55-fp32",
+    "nasa:small",
+    "palquant:small",
+)
 BITS = st.sampled_from((1, 2, 3, 4, 5, 8, 11, 16))
 
 
@@ -78,7 +86,7 @@ def networks(draw: st.DrawFn) -> Network:
 
 
 def most_bits(arch: Arch) -> int:
-    return 8 if arch.name == "systolic" else 16
+    return 8 if arch.name in ("systolic", "nasa") else 16
 
 
 def check(model: CostModel, network: Network, arch: Arch, policy: Policy, batch: int = 1) -> None:

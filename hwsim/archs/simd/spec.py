@@ -127,12 +127,9 @@ class Simd(Arch):
 
         return (Float32Datapath if self.number == "fp32" else SimdDatapath)(workload, self)
 
-    def bind(self, workload: Workload, data: LayerData | None = None) -> Datapath:
-        """Return the datapath of any layer; float32 widens what is stored."""
-        if self.number == "fp32":
-            wide = (LANE_BITS,) * len(workload.operand_bits)
-            workload = replace(workload, operand_bits=wide, out_bits=LANE_BITS)
-        return super(Simd, self).bind(workload, data)
+    def choose_stored_bits(self, bits: int) -> int:
+        """Return the bits of a stored activation: 32 on a core of float32, those of the policy elsewhere."""
+        return LANE_BITS if self.number == "fp32" else bits
 
     def list_area(self) -> tuple[AreaPart, ...]:
         """Return multipliers and adders of the vector pipes, and the vector registers; fetch and decode have no figure."""
