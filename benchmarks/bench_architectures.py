@@ -72,7 +72,11 @@ def measure_bitfusion(results: Results) -> None:
 
 
 def measure_networks(results: Results) -> None:
-    """Measure ResNet-18 with mapping search on every architecture, kernels compiled, no mapping known."""
+    """Measure ResNet-18 with mapping search on every architecture: CPU time of all threads of this process.
+
+    Kernels are compiled by a run before; no mapping is known, and where time depends on data, weights and input are drawn, encoded
+    and run anew.
+    """
     from hwsim import simulate
     from hwsim.archs.registry import list_archs
     from mappers.cache import open_cache
