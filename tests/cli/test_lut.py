@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hwsim import simulate
-from tests.published.test_bismo_haq import STRATEGY
-from tests.published.test_haq import UNIFORM
+from hwsim.core.mapping import CYCLES_TIE
+from hwsim.published.haq import UNIFORM
+from hwsim.published.systems.haq import STRATEGY
+from tests.published.test_bismo_haq import MISSED
 
 SMALL = ("--net", "resnet8", "--arch", "bismo:small", "--most-bits", "2")
 
@@ -47,13 +50,17 @@ class Budget:
         return strategy
 
 
-@pytest.fixture(scope="module")
-def lut(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+def write_lut(folder: Path, *args: str) -> np.ndarray:
     from hwsim.cli import main
 
-    path = tmp_path_factory.mktemp("lut") / "lut.npy"
-    assert main(["lut", "--arch", "bismo-cloud", "--net", "mobilenetv2", "--batch", "16", "-o", str(path)]) == 0
+    path = folder / "lut.npy"
+    assert main(["lut", "--arch", "bismo-cloud", "--net", "mobilenetv2", "--batch", "16", *args, "-o", str(path)]) == 0
     return np.load(path)
+
+
+@pytest.fixture(scope="module")
+def lut(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    return write_lut(tmp_path_factory.mktemp("lut"))
 
 
 def test_layout_is_haqs(lut):
@@ -68,11 +75,13 @@ def test_entries_are_rows_of_the_simulation(lut):
         assert lut[:, w - 1, a - 1].tolist() == [row.cycles for row in report.layers if row.w_bits]
 
 
-def test_uniform_totals_are_a_little_above_haqs_table(lut):
-    """The reasons for what is more than a percent stand in `tests.published.test_bismo_haq`."""
-    more = {(2, 2): 1.012, (1, 1): 1.036}
+def test_uniform_totals_are_a_little_above_haqs_table(lut, tmp_path):
+    """Of the least cycles; the reasons for what is more than a percent stand in `tests.published.test_bismo_haq`."""
+    least = write_lut(tmp_path, "--objective", "least-cycles")
     for (w, a), total in UNIFORM.items():
-        assert total < lut[:, w - 1, a - 1].sum() < total * more.get((w, a), 1.01)
+        found = least[:, w - 1, a - 1].sum()
+        assert total < found < total * MISSED.get((w, a), 1.01)
+        assert found <= lut[:, w - 1, a - 1].sum() <= found * (1 + CYCLES_TIE)
 
 
 def test_released_strategy_costs_the_released_share(lut):
