@@ -80,7 +80,7 @@ def test_orders_that_differ_by_a_loop_of_one_step_are_searched_once():
 
 
 def test_unknown_objective():
-    with pytest.raises(SpecError, match=r"^objective: got 'speed', expected one of cycles, energy, edp$"):
+    with pytest.raises(SpecError, match=r"^objective: got 'speed', expected one of cycles, least-cycles, energy, edp$"):
         Objective(name="speed")
 
 
