@@ -1,4 +1,4 @@
-"""Cycles from one frame to the next where engines work side by side: the busiest engine, or the memory's port where that is busier."""
+"""Cycles from one frame to the next where engines work side by side: those of the busiest engine, or of the memory's port."""
 
 from __future__ import annotations
 
