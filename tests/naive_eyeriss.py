@@ -13,6 +13,18 @@ import numpy as np
 
 from hwsim.core.layer import Layer
 
+REGISTERS = (
+    "buffer address",
+    "buffer word",
+    "bus",
+    "multiplier",
+    "product",
+    "sum",
+    "adder above the array",
+    "obuf write",
+)
+"""What a word passes between ``ibuf`` and ``obuf``, the chain of a column left out: the machine of `hwsim.archs.eyeriss`."""
+
 
 def even(extent: int, most: int) -> list[range]:
     """Cut an extent into the fewest parts of at most ``most``, the first ones as large as the most even cut has them."""
@@ -108,11 +120,9 @@ class Machine:
         return self.obuf, busy, self.last_write
 
     def drain_cycles(self, sizes) -> int:
-        from hwsim.archs.eyeriss.schedule import PIPELINE_CYCLES
-
         height, e, p, _, r, filter_sets, group_sets, job_sets = sizes
         words = e * job_sets * group_sets * filter_sets * -(-p // self.arch.o_port_words)
-        return words + height * r + PIPELINE_CYCLES
+        return words + height * r + len(REGISTERS)
 
     def load(self, groups, some, chans, fold, sizes):
         """A round's weights, word after word; a narrower batch takes as long as a full one. The array is empty behind it."""

@@ -12,8 +12,9 @@ import numpy as np
 
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Mapping
-from hwsim.engine.lower import WINDOWED
 
+WINDOWED = ("conv", "gemm", "maxpool", "avgpool")
+"""Operators whose outputs read windows of their input; all others read the element of the same place."""
 Unit = int
 """An alignment unit of memory: bits ``align * unit`` up to ``align * (unit + 1)``."""
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from hwsim.archs.mpic.datapath import PAIR_CYCLES, TILE_CYCLES
 from hwsim.core.layer import Layer
 
 MASK = (1 << 32) - 1
+DESCRIPTOR_LOADS = 512 // 32
+"""A tile's descriptor is 512 bits, a load takes 32."""
+PAIR_INSTRUCTIONS = 3
+"""Of a set of pixels: wait for the columns, advance the pointer of outputs, branch."""
 
 
 def pick(word: int, at: int, bits: int, signed: bool) -> int:
@@ -63,7 +66,7 @@ class Core:
         lay, arch = self.layer, self.arch
         pixels = [(n, p, q) for n in range(lay.N) for p in range(lay.P) for q in range(lay.Q)]
         sets = [pixels[at : at + arch.pixels] for at in range(0, len(pixels), arch.pixels)]
-        self.step(TILE_CYCLES)
+        self.step(DESCRIPTOR_LOADS)
         size = 1
         while 2 * size * lay.R * lay.S * self.a_bits <= arch.column_bits // (2 * arch.pixels):
             size *= 2
@@ -118,7 +121,7 @@ class Core:
     def work(self, g: int, pixels: list, channels: range) -> None:
         lay = self.layer
         columns = [self.gather(g, pixel, channels) for pixel in pixels]
-        self.step(PAIR_CYCLES)
+        self.step(PAIR_INSTRUCTIONS)
         filters = [g * lay.K + k for k in range(lay.K)]
         for bits in sorted({self.filter_bits[k] for k in filters}, reverse=True):
             chosen = [k for k in filters if self.filter_bits[k] == bits]

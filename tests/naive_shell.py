@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from hwsim.core.program import INITIAL_TOKENS, LOAD_I, LOAD_W, QUEUES, SEMAPHORES, WRITE_LATENCY_CYCLES
+from hwsim.core.program import LOAD_I, LOAD_W, QUEUES, SEMAPHORES
 from hwsim.core.stats import STALLS
 
+FREE_BANKS = 2
+"""Tokens of a buffer's ``_FREE`` semaphore at first: its two banks. No tile is ready then."""
+WRITE_CYCLES = 5
+"""From a store's request to its first beat: 3 to the first data, 1 to the answer, 1 back (`accel_rtl.blocks.write_dma`)."""
 ORDER = ("load", "exec", "store", "load_w")
 """Who starts first within a cycle."""
 CAUSE = {"W_READY": "weights", "I_READY": "inputs", "P_READY": "memory", "O_FREE": "output_buffer"}
@@ -64,7 +68,7 @@ def run_naive(table, memory, issue_cycles: int, limit: int = 50_000) -> Machine:
     """Run an instruction table cycle by cycle; ``memory`` is a flat `Memory`."""
     queue_of = [QUEUES[rec["queue"]] for rec in table]
     units = {name: Unit(deque(i for i, queue in enumerate(queue_of) if queue == name)) for name in ORDER}
-    tokens = dict(zip(SEMAPHORES, INITIAL_TOKENS, strict=True))
+    tokens = {name: FREE_BANKS if name.endswith("_FREE") else 0 for name in SEMAPHORES}
     m = Machine(table, memory, issue_cycles, units, tokens, (deque(), deque(), deque()))
     t = 0
     while len(m.end) < len(table):
@@ -126,7 +130,7 @@ def start_one(m: Machine, t: int) -> bool:
             unit.ends = m.start[i] + (int(rec["cycles"]) if name == "store" else 0)
         else:
             asks = m.start[i] + (int(rec["cycles"]) if name == "store" else 0)
-            latency = WRITE_LATENCY_CYCLES if name == "store" else m.memory.latency_cycles
+            latency = WRITE_CYCLES if name == "store" else m.memory.latency_cycles
             beats = -(-int(rec["bits"]) // m.memory.bits_per_cycle)
             m.asking.append(Transfer(i, asks, asks + latency, beats))
         return True

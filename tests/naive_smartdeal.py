@@ -3,7 +3,7 @@
 Written from the docstring of `hwsim.archs.smartdeal.datapath`, the contract in ``docs/rtl.md`` and the format in
 `hwsim.quant.decompose`; knows nothing of the kernels. It also multiplies: what it computes (`Finished.sums`) and when (`busy`,
 `fill`, `tail`) come from one machine, which sees weights only through the bits of its slices' streams and activations
-only through its line stores. Of the simulator it takes the depths of the pipelines alone.
+only through its line stores. The depths of pipelines are those that the blocks of `accel_rtl.smartdeal` state.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from itertools import product
 
 import numpy as np
 
-from hwsim.archs.smartdeal import timing
 from hwsim.core.layer import Layer
 from tests.naive_smartdeal_stages import (
     Bank,
@@ -27,6 +26,11 @@ from tests.naive_smartdeal_stages import (
     Step,
     write_bits,
 )
+
+RUN_STAGES = 6 + 1
+"""From the begin of a pass to its first multiplication (t + 6, ``accel_rtl.smartdeal.line``), and behind its last one."""
+RESULT_STAGES = 4
+"""From the close of a sum to ``obuf``, adder tree and pixels left out (``accel_rtl.smartdeal.results``: 4 + m + levels)."""
 
 
 class Machine:
@@ -248,7 +252,7 @@ class Machine:
         results = self.arch.macs * self.copies
         sums: dict = {}
         for number, step in enumerate(steps):
-            lines, left = self.lines_of(bank), timing.RUN_PIPELINE
+            lines, left = self.lines_of(bank), RUN_STAGES
             bank, stages = self.prepare(steps[number + 1] if number + 1 < len(steps) else None)
             while True:
                 running = [line for _, line in lines if not line.done]
@@ -271,7 +275,7 @@ class Machine:
         assert not sums
         assert all(reader.at == len(reader.stream) for reader in self.readers), "streams are read to their end"
         result.busy = clock
-        result.tail = self._drain(draining) + timing.RESULT_PIPELINE
+        result.tail = self._drain(draining) + RESULT_STAGES
         return result
 
     def _drain(self, results: int) -> int:

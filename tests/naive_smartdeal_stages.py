@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hwsim.archs.smartdeal import timing
-
 if TYPE_CHECKING:
     from tests.naive_smartdeal import Machine
 
+LOAD_STAGES = 7
+"""From the last element that is due to its place in the line store (``accel_rtl.smartdeal.loader``)."""
+DECODE_STAGES = 3 + 1 + 2
+"""Filling the window, the part that is taken, and done two cycles behind the last one (``accel_rtl.smartdeal.decode``)."""
 Place = tuple[int, int, int] | None
 """Channel (of the whole input), kernel row and kernel column of one weight of a row; None for padding."""
 Pixel = tuple[int, int, int]
@@ -170,7 +172,7 @@ class Loader:
     def __init__(self, machine: Machine, bank: Bank) -> None:
         self.machine, self.bank = machine, bank
         self.queues: list[list] = [[] for _ in range(machine.lines)]
-        self.left = timing.LOAD_PIPELINE
+        self.left = LOAD_STAGES
         step, macs = bank.step, machine.arch.macs
         self.whole, self.pause = machine.loads_whole_rows(), machine.cycles_of_a_weight()
         self.wait = self.pause
@@ -225,7 +227,7 @@ class Decoder:
         else:
             width = len(bank.step.rows[0].places)
             self.parts = [("dense", i, 1, beats(3 * 8, beat) * beats(width, 3)) for i in range(rows)]
-        self.parts += [("pipeline", 0, 0, timing.DECODE_PIPELINE)]
+        self.parts += [("pipeline", 0, 0, DECODE_STAGES)]
         self.indices: dict[int, str] = {}
         self._settle()
 
