@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hwsim.core.arch import Arch
 from hwsim.core.network import Network
@@ -37,6 +37,15 @@ class Costs:
     peak_activation_bits: Any
 
 
+class Sums(NamedTuple):
+    """What one policy costs; the other figures of `Costs` follow from these."""
+
+    latency_cycles: int
+    energy_pj: float
+    weight_bits: int
+    peak_activation_bits: int
+
+
 class WholePrices:
     """Prices of one policy at a time, each computed once.
 
@@ -54,26 +63,24 @@ class WholePrices:
 
     def __init__(self, network: Network, arch: Arch, book: Book, run: Callable[..., Report]) -> None:
         self._network, self._arch, self._book, self._run = network, arch, book, run
-        self._known: dict[Policy, Costs] = {}
+        self._known: dict[Policy, Sums] = {}
 
-    def price(self, policy: Policy) -> Costs:
+    def price(self, policy: Policy) -> Sums:
         """Return the costs of a policy."""
         if policy not in self._known:
             self._known[policy] = self._simulate(policy) if self._arch.needs_data else self._add_up(policy)
         return self._known[policy]
 
-    def _simulate(self, policy: Policy) -> Costs:
+    def _simulate(self, policy: Policy) -> Sums:
         report = self._run(self._network, self._arch, policy=policy, objective=self._book.objective)
-        return Costs(
+        return Sums(
             latency_cycles=report.cycles,
-            latency_s=report.latency_s,
             energy_pj=report.energy_pj,
-            edp=report.edp,
             weight_bits=sum(cost.weight_bits for cost in report.layers),
             peak_activation_bits=report.peak_activation_bits,
         )
 
-    def _add_up(self, policy: Policy) -> Costs:
+    def _add_up(self, policy: Policy) -> Sums:
         network, _, policy = widen_by_policy(self._network, None, policy)
         loads = list_workloads(network, policy)
         for load in loads.values():
@@ -82,13 +89,9 @@ class WholePrices:
         ordered = list(loads.values())
         jobs = [(self._book.number(load), read_formats(load)) for load in ordered]
         entries = self._book.find_all(jobs, ordered.__getitem__)
-        cycles, energy = sum(one.cycles for one in entries), sum(one.energy_pj for one in entries)
-        seconds = cycles / self._arch.clock_hz
-        return Costs(
-            latency_cycles=cycles,
-            latency_s=seconds,
-            energy_pj=energy,
-            edp=energy * 1e-12 * seconds,
+        return Sums(
+            latency_cycles=sum(one.cycles for one in entries),
+            energy_pj=sum(one.energy_pj for one in entries),
             weight_bits=sum(one.weight_bits for one in entries),
             peak_activation_bits=peak_activation_bits(network, list_stored_bits(network, policy, self._arch)),
         )

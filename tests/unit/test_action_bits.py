@@ -93,6 +93,20 @@ def test_elements_of_nasa_s_chunks_hold_what_stays(flow, held, operator, chunk):
     }  # fmt: skip
 
 
+def test_elements_of_scnn_that_have_a_part_of_the_plane_hold_the_weights():
+    """Read for each of two images: 12 entries of 4 bits and a run of 4, a number of them for each channel; all elements listen."""
+    for high, wide, elements in ((2, 2, 4), (2, 1, 2), (1, 1, 1)):
+        layer = replace(LAYER, P=high, Q=wide, H=high, W=wide)
+        fmt, data = LayerFormat(w_bits=4, a_bits=6), np.full(layer.in_shape, 5)
+        load = Workload(layer=layer, fmt=fmt, out_bits=6, operand_bits=(6,), operand_shapes=(layer.in_shape,))
+        weights = hold(np.ones((3, 4, 1, 1), np.int64))
+        datapath = find_arch("scnn:small").bind(load, LayerData(activation=data, zero_point=0, codec=weights))
+        whole = Mapping(tile=(2, 1, 3, 4, high, wide), order="MKC")
+        found = {(x.component, x.verb): x.count for x in datapath.count_actions(whole)}
+        assert found["wbuf", "read"] * elements == found["rf", "write"]
+        assert found["wbuf", "read"] == 2 * (12 * (4 + 4) + 4 * 2)
+
+
 def test_products_of_mpic_are_of_the_filters_widths():
     found = count("mpic:small", (4, 8))
     assert found["mac", "mac", (4, 8, 32)] == 48
