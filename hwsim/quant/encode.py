@@ -1,7 +1,8 @@
 """From float weights to the codec that a policy names: the quantizers of this package behind one call.
 
 - ``power-of-two``: a largest exponent for each filter, nearest by value, exponents as far as the engine shifts.
-- ``codebook``: the least squares table of k-means for the layer (HAQ's), rounded to the entries of the engine's table.
+- ``codebook``: the table of least squared error for the layer (k-means, as HAQ's), then rounded to the entries of the engine's
+  table, integers of one scale.
 - ``bit-planes``: the leading planes of nested weights, each weight at the middle of what its planes leave open.
 - channels of different bits: a policy says how many filters have how many; the widest go where they take away most error.
 

@@ -39,7 +39,7 @@ FOUND = {
     "dense": (LayerFormat(), 43.1, 3),
     "shift": (LayerFormat(scale="shift"), 33.9, 3),
     "planes 5": (LayerFormat(w_bits=5, codec="bit-planes"), 25.2, 3),
-    "codebook 6": (LayerFormat(w_bits=6, codec="codebook"), 25.9, 3),
+    "codebook 6": (LayerFormat(w_bits=6, codec="codebook"), 30.5, 3),
     "power-of-two 5": (LayerFormat(w_bits=5, codec="power-of-two"), 13.7, 0),
     "channels": (None, 27.1, 3),
 }
