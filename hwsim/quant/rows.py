@@ -29,6 +29,12 @@ def check_weights(weight: Array) -> npt.NDArray[np.float32]:
     return values.astype(np.float32)
 
 
+def make_scale(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Return float32 scales; a channel of zeros gets the scale 1."""
+    scale = np.asarray(values, np.float32)
+    return np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1)).astype(np.float32)
+
+
 def spread(array: npt.NDArray[Any], rank: int) -> npt.NDArray[Any]:
     """Return a vector along the first axis of a tensor of some rank."""
     return array.reshape(-1, *(1,) * (rank - 1))

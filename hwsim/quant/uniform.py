@@ -13,7 +13,9 @@ import numpy.typing as npt
 from hwsim.core.check import require_choice, require_int
 from hwsim.core.errors import InputError, SpecError
 from hwsim.core.tensors import ActQuant, Array
+from hwsim.quant.asymmetric import choose_asymmetric
 from hwsim.quant.entropy import choose_entropy_limits
+from hwsim.quant.rows import make_scale
 
 CLIPPINGS = ("max", "percentile", "mse", "kl")
 """How the range of a tensor is chosen."""
@@ -87,8 +89,10 @@ def quantize_weights(
     scheme : str
         ``symmetric``, or ``asymmetric``: unsigned with a zero point, real zero exactly representable.
     clipping : str
-        ``max``; ``percentile`` (99.9 of the magnitudes); ``mse``: the one of 81 clipping points with the least squared error;
-        ``kl``: the one of least divergence (`hwsim.quant.entropy`), made for tensors of many elements.
+        ``max``; ``percentile`` (99.9 of the magnitudes); ``mse``: the one of 81 clipping points, 0.2 to 1 of the largest
+        magnitude, with the least squared error, never above that of ``max``; ``kl``: the one of least divergence
+        (`hwsim.quant.entropy`), made for tensors of many elements. Asymmetric weights have two ends, chosen for their own
+        quantizer: `hwsim.quant.asymmetric` has the search spaces.
 
     Raises
     ------
@@ -112,9 +116,7 @@ def quantize_weights(
     if scheme == "symmetric":
         stored, scale = _quantize_symmetric(rows, bits, clipping)
         return QuantizedWeights(stored=stored.reshape(values.shape), scale=scale, zero_point=None, bits=bits)
-    low, high = _choose_row_limits(rows, clipping, bits)
-    scale = _make_scale((high - low) / ((1 << bits) - 1))
-    zero = np.clip(np.rint(-low / scale), 0, (1 << bits) - 1)
+    scale, zero = choose_asymmetric(rows, clipping, bits)
     stored = np.clip(np.rint(rows / scale[:, None]) + zero[:, None], 0, (1 << bits) - 1)
     return QuantizedWeights(
         stored=stored.astype(choose_dtype(bits, signed=False)).reshape(values.shape),
@@ -195,7 +197,7 @@ def _quantize_symmetric(
     rows: npt.NDArray[np.float32], bits: int, clipping: str
 ) -> tuple[Array, npt.NDArray[np.float32]]:
     if bits == 1:
-        return np.where(rows < 0, -1, 1).astype(np.int8), _make_scale(np.abs(rows).mean(axis=1))
+        return np.where(rows < 0, -1, 1).astype(np.int8), make_scale(np.abs(rows).mean(axis=1))
     levels = (1 << (bits - 1)) - 1
     magnitudes = np.abs(rows)
     if clipping == "mse":
@@ -206,7 +208,7 @@ def _quantize_symmetric(
         limit = choose_entropy_limits(magnitudes, levels)
     else:
         limit = magnitudes.max(axis=1)
-    scale = _make_scale(limit / levels)
+    scale = make_scale(limit / levels)
     stored = np.clip(np.rint(rows / scale[:, None]), -levels, levels)
     return stored.astype(choose_dtype(bits, signed=True)), scale
 
@@ -216,7 +218,7 @@ def _search_limits(magnitudes: npt.NDArray[np.float32], levels: int) -> npt.NDAr
     top = magnitudes.max(axis=1).astype(np.float64)
     best, error = top.copy(), np.full(len(top), np.inf)
     for fraction in _FRACTIONS:
-        scale = _make_scale(top * fraction / levels)[:, None]
+        scale = make_scale(top * fraction / levels)[:, None]
         rounded = np.minimum(np.rint(magnitudes / scale), levels) * scale
         now = np.square(rounded - magnitudes, dtype=np.float64).sum(axis=1)
         better = now <= error
@@ -224,29 +226,6 @@ def _search_limits(magnitudes: npt.NDArray[np.float32], levels: int) -> npt.NDAr
     return best
 
 
-def _choose_row_limits(
-    rows: npt.NDArray[np.float32], clipping: str, bits: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    low = np.minimum(rows.min(axis=1), 0).astype(np.float64)
-    high = np.maximum(rows.max(axis=1), 0).astype(np.float64)
-    if clipping == "percentile":
-        low = np.minimum(np.percentile(rows, 0.1, axis=1), 0)
-        high = np.maximum(np.percentile(rows, 99.9, axis=1), 0)
-    elif clipping == "mse":
-        limit = _search_limits(np.abs(rows), max((1 << bits) // 2 - 1, 1))
-        low, high = np.maximum(low, -limit), np.minimum(high, limit)
-    elif clipping == "kl":
-        limit = choose_entropy_limits(np.abs(rows), max((1 << bits) // 2 - 1, 1))
-        low, high = np.maximum(low, -limit), np.minimum(high, limit)
-    return low, high
-
-
-def _make_scale(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Return float32 scales; a channel of zeros gets the scale 1."""
-    scale = np.asarray(values, np.float32)
-    return np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1)).astype(np.float32)
-
-
 def _round_scale(value: float, power_of_two: bool) -> float:
-    scale = float(_make_scale(value))
+    scale = float(make_scale(value))
     return float(np.float32(2.0 ** np.ceil(np.log2(scale)))) if power_of_two else scale
