@@ -150,7 +150,8 @@ class _Widening:
                 "groups",
                 self.groups,
                 f"1 on {self.network.name}: no resolution changes between its grouped layers, so groups would not exchange",
-                "the argument shuffle_after of widen_groups names the places",
+                f"a policy without g{self.groups} runs it as it is; places are named from Python alone, by the argument "
+                "shuffle_after of hwsim.nets.group_parallel.widen_groups",
             )
         return tuple(found)
 
