@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from hwsim.core.tensors import Array
 
 PIPELINE_CYCLES = 8
-"""Registers of a product and of a result: addresses, words, product and coordinates, crossbar, queue, bank read and written, `obuf`
-read and written; no RTL yet (unverified)."""
+"""Registers of a product, five: addresses, words, product with its coordinates, crossbar, queue; and of a result, three: bank read,
+sum in `obuf` read, sum written; no RTL yet (unverified)."""
 
 
 class ScnnDatapath(Datapath):

@@ -144,7 +144,7 @@ class Scnn(Arch):
             self.elements * self.banks,
             self.shell.psum_bits,
         )
-        address = self.accumulators.bit_length()
+        address = self.accumulators.bit_length()  # of an accumulator, or of none: the product falls outside the plane
         return (
             AreaPart(component="elements", op="mult", count=cells, bits=(self.bits, self.bits)),
             AreaPart(component="elements", op="add", count=cells, bits=(address,)),
