@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from hwsim.core.jit import kernel
@@ -124,7 +122,7 @@ def search_divergence(
             count = histogram[row, i]
             sums[0, i + 1] = sums[0, i] + count
             sums[1, i + 1] = sums[1, i] + (1.0 if count > 0 else 0.0)
-            sums[2, i + 1] = sums[2, i] + (count * math.log(count) if count > 0 else 0.0)
+            sums[2, i + 1] = sums[2, i] + (count * np.log(count) if count > 0 else 0.0)
         best[row, 0], best[row, 1] = 0, bins
         least = np.inf
         for a in range(cuts.shape[2]):
@@ -149,8 +147,8 @@ def _measure_divergence(row: np.ndarray, sums: np.ndarray, first: int, last: int
     for place, tail in ((first, below), (last - 1, above)):
         count = row[place]
         if tail > 0:
-            ends += (count + tail) * math.log(count + tail) - (count * math.log(count) if count > 0 else 0.0)
-    found = (sums[2, last] - sums[2, first] + ends) / total - math.log(total)
+            ends += (count + tail) * np.log(count + tail) - (count * np.log(count) if count > 0 else 0.0)
+    found = (sums[2, last] - sums[2, first] + ends) / total - np.log(total)
     whole, rest = (last - first) // levels, (last - first) % levels
     end, part = first, 0
     for level in range(levels):
@@ -168,5 +166,5 @@ def _measure_divergence(row: np.ndarray, sums: np.ndarray, first: int, last: int
         if target > 0:
             if mass <= 0:
                 return np.inf
-            found -= target / total * math.log(mass / used / kept)
+            found -= target / total * np.log(mass / used / kept)
     return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from hwsim.core.jit import kernel
@@ -44,7 +42,7 @@ def improve_mixture(
     before = -np.inf
     for _ in range(rounds):
         for k in range(many):
-            sums[0, k] = math.log(share[k]) - 0.5 * math.log(2 * math.pi * variance[k])
+            sums[0, k] = np.log(share[k]) - 0.5 * np.log(2 * np.pi * variance[k])
             sums[1, k] = 0.0  # mass, and moments about the mean as it was
             sums[2, k] = 0.0
             sums[3, k] = 0.0
@@ -58,9 +56,9 @@ def improve_mixture(
             total = 0.0
             for k in range(many):
                 # what is below exp(-40) of the largest is lost in the sum
-                sums[4, k] = math.exp(sums[4, k] - top) if sums[4, k] - top > -40.0 else 0.0
+                sums[4, k] = np.exp(sums[4, k] - top) if sums[4, k] - top > -40.0 else 0.0
                 total += sums[4, k]
-            likelihood += weight[i] * (math.log(total) + top)
+            likelihood += weight[i] * (np.log(total) + top)
             for k in range(many):
                 if sums[4, k] > 0.0:
                     part, gap = weight[i] * sums[4, k] / total, points[i] - mean[k]
