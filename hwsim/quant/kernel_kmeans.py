@@ -66,11 +66,8 @@ def cut_points(
             else:
                 break
         rival = queue[tail - 1]
-        worse, better, step = (
-            max(begin[tail - 1], at),
-            points + 1,
-            1,
-        )  # `at` is worse up to the first, better from the second on
+        # `at` is worse up to the first, better from the second on.
+        worse, better, step = max(begin[tail - 1], at), points + 1, 1
         while worse + 1 < better:
             place = min(worse + step, points) if better > points else (worse + better) // 2
             if best[at] + _measure_scatter(total, first, second, at, place) < best[rival] + _measure_scatter(
