@@ -27,7 +27,7 @@ LEVELS = 3
 MACRO_BITS = 1 << 13
 """A memory of so many bits is an SRAM macro on a chip, no registers (targets ``gates`` and ``asic``)."""
 NETLISTS = ("ecp5", "asic")
-"""Families whose netlist is kept: for the placer, for its activity (`accel_rtl.mapped`)."""
+"""Families whose netlist is kept: for the placer, for its activity (`accel_rtl.power.mapped`)."""
 NETLIST = "top.json.gz"
 _MODULE = re.compile(r"^module (\\\S+)$", re.MULTILINE)
 _PORT = re.compile(r"(cell \$memrd_v2 \S+\n(?:    .*\n)*?    parameter \\MEMID \"\\+(\S+?)\"\n(?:    .*\n)*?"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from accel_rtl.energy import Energy
-    from accel_rtl.energy_blocks import Block, Measured
-    from accel_rtl.layer_stimuli import LayerRun
+    from accel_rtl.power.energy import Energy
+    from accel_rtl.power.energy_blocks import Block, Measured
+    from accel_rtl.power.layer_stimuli import LayerRun
     from hwsim.core.arch import Arch
 
 PARTS = ("switching", "internal", "clock", "leakage")
@@ -29,7 +29,7 @@ def check_options(args: argparse.Namespace) -> None:
     if args.target != "asic":
         raise SpecError("--energy", args.target, "--target asic and --liberty FILE beside it")
     if not args.block:
-        from accel_rtl.energy_blocks import OPERATIONS
+        from accel_rtl.power.energy_blocks import OPERATIONS
 
         raise SpecError("--energy", "the whole accelerator", f"--block NAME beside it: {', '.join(OPERATIONS)}")
     if not args.net and (args.image or args.layer):
@@ -44,7 +44,7 @@ def run_energy(args: argparse.Namespace, arch: Arch) -> int:
     from pathlib import Path
 
     from accel_rtl.accelerator import find_engine
-    from accel_rtl.energy_blocks import (
+    from accel_rtl.power.energy_blocks import (
         draw_stimulus,
         find_spec,
         map_block,
@@ -52,7 +52,7 @@ def run_energy(args: argparse.Namespace, arch: Arch) -> int:
         measure_idle,
         sum_up,
     )
-    from accel_rtl.layer_stimuli import drive_layer
+    from accel_rtl.power.layer_stimuli import drive_layer
     from hwsim.core.errors import SpecError
 
     find_spec(find_engine(arch), args.block)
@@ -82,8 +82,8 @@ def run_energy(args: argparse.Namespace, arch: Arch) -> int:
 
 def list_runs(args: argparse.Namespace, arch: Arch) -> list[LayerRun]:
     """Return the layers of the network that an accelerator runs, with their values."""
-    from accel_rtl.layer_stimuli import LayerRun
-    from accel_rtl.layer_values import list_values
+    from accel_rtl.power.layer_stimuli import LayerRun
+    from accel_rtl.power.layer_values import list_values
     from hwsim.commands._options import choose_network
     from hwsim.core.errors import SpecError, UnknownName
     from hwsim.engine.functional import quantize_inputs
@@ -126,7 +126,7 @@ def format_energy(
     args: argparse.Namespace, block: Block, found: Sequence[Measured], total: Measured, idle: Energy
 ) -> list[str]:  # fmt: skip
     """Return the table and what has to be known about it."""
-    from accel_rtl.energy_blocks import find_operation
+    from accel_rtl.power.energy_blocks import find_operation
 
     what, library = find_operation(block.name), block.library
     head = [

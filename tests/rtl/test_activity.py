@@ -13,11 +13,11 @@ from tests.rtl.tools import require
 
 require("amaranth", "pyosys")
 
-from accel_rtl.activity import Simulation, arrange, collect, join, spread, spread_alike
-from accel_rtl.energy import price_activity
-from accel_rtl.liberty import Library, PowerTable, read_library
-from accel_rtl.liberty_logic import tabulate
-from accel_rtl.mapped import read_netlist
+from accel_rtl.power.activity import Simulation, arrange, collect, join, spread, spread_alike
+from accel_rtl.power.energy import price_activity
+from accel_rtl.power.liberty import Library, PowerTable, read_library
+from accel_rtl.power.liberty_logic import tabulate
+from accel_rtl.power.mapped import read_netlist
 from hwsim.core.errors import InputError, SpecError
 from tests.reference import reference
 from tests.rtl.naive_netlist import TINY, NaiveNetlist, build_design, evaluate

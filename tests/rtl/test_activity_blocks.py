@@ -15,15 +15,15 @@ from tests.rtl.tools import require
 
 require("amaranth", "pyosys")
 
-from accel_rtl.activity import LANES, Simulation
 from accel_rtl.blocks.mac import Mac
 from accel_rtl.blocks.requantize import Requantize
 from accel_rtl.blocks.systolic_array import SystolicArray
 from accel_rtl.emit import emit_rtlil
-from accel_rtl.energy import price_activity
-from accel_rtl.layer_values import cut_windows, list_values
-from accel_rtl.mapped import map_to_cells
-from accel_rtl.stimuli import Elements, drive_array, drive_mac, drive_requantize
+from accel_rtl.power.activity import LANES, Simulation
+from accel_rtl.power.energy import price_activity
+from accel_rtl.power.layer_values import cut_windows, list_values
+from accel_rtl.power.mapped import map_to_cells
+from accel_rtl.power.stimuli import Elements, drive_array, drive_mac, drive_requantize
 from hwsim.cli import main
 from hwsim.core.errors import HwsimError
 from tests.reference import reference

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accel_rtl.activity import LANES, Simulation, arrange, collect, join, spread, spread_alike
 from accel_rtl.blocks.mac import Mac
 from accel_rtl.blocks.requantize import Requantize
 from accel_rtl.blocks.systolic_array import SystolicArray
-from accel_rtl.mapped import Int64, Uint64
+from accel_rtl.power.activity import LANES, Simulation, arrange, collect, join, spread, spread_alike
+from accel_rtl.power.mapped import Int64, Uint64
 from hwsim.core.errors import HwsimError
 
 LEAST_LENGTH = 8

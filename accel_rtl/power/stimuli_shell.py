@@ -1,6 +1,6 @@
 """Stimuli of the store and the vector unit: tiles of one shape side by side, each stream with its own values.
 
-See `accel_rtl.stimuli`. Control is alike in all streams, so one descriptor serves them.
+See `accel_rtl.power.stimuli`. Control is alike in all streams, so one descriptor serves them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from accel_rtl.activity import Simulation, collect, spread, spread_alike
-from accel_rtl.mapped import Int64, Uint64
+from accel_rtl.power.activity import Simulation, collect, spread, spread_alike
+from accel_rtl.power.mapped import Int64, Uint64
+from accel_rtl.power.stimuli import Stimulus, compare, open_loop
 from accel_rtl.shell.store import StoreUnit
 from accel_rtl.shell.vector import LATENCY_CYCLES, VectorUnit
 from accel_rtl.shell.vector_descriptor import (
@@ -21,7 +22,6 @@ from accel_rtl.shell.vector_descriptor import (
     pack_fields,
     unpack_fields,
 )
-from accel_rtl.stimuli import Stimulus, compare, open_loop
 from hwsim.core.errors import HwsimError
 
 MOST_CYCLES = 100_000

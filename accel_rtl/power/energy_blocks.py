@@ -15,19 +15,19 @@ import numpy as np
 from amaranth.lib import wiring
 
 from accel_rtl.accelerator import find_engine
-from accel_rtl.activity import LANES, Simulation
 from accel_rtl.blocks.mac import Mac
 from accel_rtl.blocks.requantize import Requantize
 from accel_rtl.blocks.systolic_array import SystolicArray
 from accel_rtl.emit import emit_rtlil
-from accel_rtl.energy import SLEW_NS, Energy, price_activity
-from accel_rtl.liberty import Library
 from accel_rtl.machine import EngineSpec
-from accel_rtl.mapped import MappedNetlist, map_to_cells
 from accel_rtl.netlist import Synthesis
+from accel_rtl.power.activity import LANES, Simulation
+from accel_rtl.power.energy import SLEW_NS, Energy, price_activity
+from accel_rtl.power.liberty import Library
+from accel_rtl.power.mapped import MappedNetlist, map_to_cells
+from accel_rtl.power.stimuli import Elements, Stimulus, drive_array, drive_mac, drive_requantize
 from accel_rtl.shell.store import StoreUnit
 from accel_rtl.shell.vector import VectorUnit
-from accel_rtl.stimuli import Elements, Stimulus, drive_array, drive_mac, drive_requantize
 from accel_rtl.synth import PERIOD_PS
 from hwsim.core.arch import Arch
 from hwsim.core.errors import HwsimError, SpecError

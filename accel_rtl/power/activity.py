@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel_rtl.kernel_netlist import run_cycles, settle
-from accel_rtl.mapped import Functions, Int64, Macro, MappedNetlist, Uint64
+from accel_rtl.power.kernel_netlist import run_cycles, settle
+from accel_rtl.power.mapped import Functions, Int64, Macro, MappedNetlist, Uint64
 from hwsim.core.errors import HwsimError, InputError
 
 LANES = 64

@@ -1,6 +1,6 @@
 """Kernels that run a netlist of gates, 64 streams at once, a bit of each net's word a stream.
 
-Arrays are those of `accel_rtl.mapped.MappedNetlist`. Two ways to pass a cycle: cells in their order, so that every net has its
+Arrays are those of `mapped.MappedNetlist`. Two ways to pass a cycle: cells in their order, so that every net has its
 settled value at once; or every cell a unit of time behind its inputs, which shows what a net does until it settles. Counts of a
 net come by way: row 0 between settled values, row 1 with what is in between (filled where ``timed``).
 """

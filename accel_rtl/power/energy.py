@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel_rtl.activity import Activity
-from accel_rtl.liberty import Library, LibraryCell, PowerArc
-from accel_rtl.liberty_logic import tabulate
-from accel_rtl.mapped import Functions, Int64, MappedNetlist
+from accel_rtl.power.activity import Activity
+from accel_rtl.power.liberty import Library, LibraryCell, PowerArc
+from accel_rtl.power.liberty_logic import tabulate
+from accel_rtl.power.mapped import Functions, Int64, MappedNetlist
 
 Float64 = npt.NDArray[np.float64]
 

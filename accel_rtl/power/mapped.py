@@ -1,4 +1,4 @@
-"""A netlist of standard cells as arrays: what `accel_rtl.kernel_netlist` simulates and `accel_rtl.energy` prices.
+"""A netlist of standard cells as arrays: what `accel_rtl.power.kernel_netlist` simulates and `accel_rtl.power.energy` prices.
 
 Nets are numbered from 0, the constants 0 and 1 first. Cells with several outputs are one entry an output. Registers are
 flip-flops of one clock, rising edge; their asynchronous inputs have to be tied off. Memories that are SRAM macros stand apart.
@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from accel_rtl.cache import locate_cache
 from accel_rtl.emit import Rtlil
-from accel_rtl.liberty import Library, LibraryCell, list_terms, read_library
-from accel_rtl.liberty_logic import tabulate
 from accel_rtl.netlist import NETLIST, Synthesis, synthesize_design
+from accel_rtl.power.liberty import Library, LibraryCell, list_terms, read_library
+from accel_rtl.power.liberty_logic import tabulate
 from accel_rtl.synth import MACRO
 from hwsim.core.errors import HwsimError, SpecError
 

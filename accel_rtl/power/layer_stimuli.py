@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from accel_rtl.activity import LANES
 from accel_rtl.blocks.mac import Mac
 from accel_rtl.blocks.requantize import Requantize
 from accel_rtl.blocks.systolic_array import SystolicArray
 from accel_rtl.instruction_word import pack_table, split_words
-from accel_rtl.layer_values import LayerValues, cut_windows, order_stores
-from accel_rtl.mapped import Int64, Uint64
+from accel_rtl.power.activity import LANES
+from accel_rtl.power.layer_values import LayerValues, cut_windows, order_stores
+from accel_rtl.power.mapped import Int64, Uint64
+from accel_rtl.power.stimuli import Elements, Stimulus, drive_array, drive_mac, drive_requantize
+from accel_rtl.power.stimuli_shell import drive_store, drive_vector, pack_bank
 from accel_rtl.shell.parameters import choose_fields, find_limits, pack_parameters
 from accel_rtl.shell.shifts import reduce_to_shifts
 from accel_rtl.shell.store import StoreUnit, describe_store
 from accel_rtl.shell.vector import VectorUnit, describe_vector, list_vector_header
-from accel_rtl.stimuli import Elements, Stimulus, drive_array, drive_mac, drive_requantize
-from accel_rtl.stimuli_shell import drive_store, drive_vector, pack_bank
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
 from hwsim.core.mapping import Boxes, Mapping, list_boxes
