@@ -26,6 +26,12 @@ bits moves the first planes alone; the feeder makes the plane of ones behind the
 (`hwsim.core.storage`): one more plane to step through, none to move. Both feeders write a word a cycle into the operand memories:
 what a pass takes, and how a product larger than the memories is cut, stands in `hwsim.archs.bismo.kernel_passes`. A result goes
 to ``obuf`` when its last step is done; further slices of the reduction (passes, tiles along C) add to it there.
+
+A word of one plane of a pixel's window in a cycle, bit by bit read once, takes an ``ibuf`` that is banked by element of the
+reduction and by plane, into which the load unit writes the bits of each element at their places; an ``ibuf`` of plain words would
+need a transposer of ``rows`` words by the activations' bits in front of the operand memories, and as many words more before the
+first step of a pass. The banks are assumed, after BISMO itself, whose operands are planes already in memory; ``ibuf`` is priced as
+one memory, the crossing of bits in front of it is in no area, and there is no RTL (unverified).
 """
 
 from __future__ import annotations
