@@ -135,7 +135,7 @@ PRESETS = {
         unverified=(
             "filters", "columns", "lanes", "first_shift_bits", "terms", "bits", "shell.wbuf_bits", "shell.ibuf_bits",
             "shell.obuf_bits", "shell.psum_bits", "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle",
-            "memory.latency_cycles", "clock_hz", "energy_table",
+            "memory.latency_cycles", "clock_hz", "node_nm", "energy_table",
         ),
     ),
     "small": BitPragmatic(

@@ -138,7 +138,7 @@ PRESETS = {
         unverified=(
             "multipliers", "span", "index_bits", "bits", "density", "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits",
             "shell.psum_bits", "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle", "memory.latency_cycles",
-            "clock_hz", "energy_table",
+            "clock_hz", "node_nm", "energy_table",
         ),
     ),
     "small": CambriconX(

@@ -96,6 +96,7 @@ class Eyeriss(Arch):
 
 PORTS = ("w_port_words", "i_port_words", "o_port_words")
 SPLIT = ("shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits", "shell.stage_bits")
+CHIP = ("filter_words", "psum_words", "clock_hz", "node_nm")
 PRESETS = {
     "paper": Eyeriss(
         preset="paper", rows=12, cols=14,
@@ -109,7 +110,9 @@ PRESETS = {
         "24 words, 65 nm, 200 MHz; widths of the network from memory of JSSC 2017. The chip shares 100 KB among inputs and "
         "sums as a layer needs it and prefetches weights through 8 KB; here the 108 KB are split for good, outputs that wait "
         "for memory included, and each part but theirs has two banks; sums have 32 bits instead of 16",
-        unverified=(*PORTS, *SPLIT, "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle", "memory.latency_cycles"),
+        unverified=(
+            *CHIP, *PORTS, *SPLIT, "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle", "memory.latency_cycles",
+        ),
     ),
     "predictor": Eyeriss(
         preset="predictor", rows=12, cols=14, filter_words=192, psum_words=16, w_port_words=16, i_port_words=16, o_port_words=8,

@@ -215,7 +215,7 @@ PRESETS = {
             *(f"{chunk}_{field}" for chunk in CHUNKS.values() for field in ("rows", "cols", "dataflow", "share")), "row_words",
             "mult_bits", "shift_bits", "add_bits", "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits", "shell.stage_bits",
             "shell.psum_bits", "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle", "memory.latency_cycles",
-            "clock_hz",
+            "clock_hz", "node_nm",
         ),
     ),
     "small": Nasa(

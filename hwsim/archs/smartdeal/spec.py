@@ -161,7 +161,7 @@ PRESETS = {
         source="SmartExchange (ISCA 2020), dimensions and buffers from memory of the paper; output buffer: 2 KB x 2 a slice",
         unverified=(
             "slices", "lines", "macs", "line_rows", "clusters", "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits",
-            "shell.psum_bits", "memory.bits_per_cycle", "memory.latency_cycles", "clock_hz",
+            "shell.psum_bits", "memory.bits_per_cycle", "memory.latency_cycles", "clock_hz", "node_nm", "energy_table",
         ),
     ),
     "small": SmartDeal(
