@@ -64,7 +64,7 @@ class BufferSpec:
     def __post_init__(self) -> None:
         require_int("buffer.capacity_bits", self.capacity_bits, 1)
         require_int("buffer.width_bits", self.width_bits, 1, 1 << 20)
-        require_int("buffer.banks", self.banks, 1, 1 << 16)
+        require_int("buffer.banks", self.banks, 1, 1 << 24)
         require_int("buffer.copies", self.copies, 1, 1 << 16)
 
     @property

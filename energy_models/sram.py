@@ -6,7 +6,7 @@
   nearest node scaled by Stillmaker and Baas 2017 at equal supply; leakage and times stay those of the nearest node, for
   leakage does not scale as dynamic energy does.
 - Smaller than the smallest macro swept (256 B, at least 32 words), or a word below 16 bits: priced as the smallest macro or
-  word.
+  word, its energy, leakage and area not extrapolated; the note says so, unverified.
 - A word above 512 bits: macros of 512 bits side by side, each with its share of the capacity (a share of a macro counts as
   such).
 - Above 4 MiB: macros of 4 MiB, of which an access reaches one; leakage and area grow in proportion, wires between them are
@@ -259,7 +259,9 @@ def _at_width(curves: Mapping[int, _Curve], width_bits: int, log_bits: float, no
     picked = [low] if low == width_bits else [low, min(width for width in curves if width > width_bits)]
     smallest = curves[picked[-1]].log_bits[0]
     if log_bits < smallest:
-        notes.append(f"priced as the smallest macro swept at this width, {2**smallest / 8:.0f} B")
+        notes.append(
+            f"{2**log_bits / 8:.4g} B priced as the smallest macro swept at this width, {2**smallest / 8:.0f} B: unverified"
+        )
     figures = [curves[width].read_at(log_bits) for width in picked]
     if len(figures) == 1:
         return figures[0]

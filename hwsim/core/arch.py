@@ -79,6 +79,13 @@ class Arch(ABC):
         """Copies of ``ibuf`` that the design takes, all written together: lanes that read an element of their own each."""
         return 1
 
+    def buffer_macros(self, name: str) -> int:
+        """Return the memories of equal size that a scratchpad (``wbuf``, ``ibuf``, ``obuf``) is split into, each in two banks.
+
+        Each has a port of the shell's ``<name>_port_bits``; an access reaches one. One by default.
+        """
+        return 1
+
     @property
     def computes_integers(self) -> bool:
         """Whether its Programs compute the integers of the functional model, bit for bit; not those of floating point."""

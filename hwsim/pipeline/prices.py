@@ -49,13 +49,16 @@ class Prices:
 
     @property
     def buffers(self) -> dict[str, BufferSpec]:
-        """The scratchpads by name, the store unit's staging buffer (its word is a beat of the memory), the engine's memories."""
+        """The scratchpads by name, the store unit's staging buffer (its word is a beat of the memory), the engine's memories.
+
+        A scratchpad's banks are those of all macros that it is split into.
+        """
         shell = self.arch.shell
         scratchpads = {
             name: BufferSpec(
                 capacity_bits=getattr(shell, f"{name}_bits"),
                 width_bits=getattr(shell, f"{name}_port_bits"),
-                banks=BANKS,
+                banks=BANKS * self.arch.buffer_macros(name),
                 copies=self.arch.ibuf_copies if name == "ibuf" else 1,
             )
             for name in ("wbuf", "ibuf", "obuf")

@@ -92,12 +92,16 @@ class Prices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What a layer takes: cycles, of these stalls, bits read from and written to DRAM, energy in nJ, tilings tried."""
+    """What a layer takes: cycles, of these stalls, bits read from and written to DRAM, energy in nJ, tilings tried.
+
+    ``weight_bits`` are those of the reads that are weights; outputs are read as often as written, the rest are inputs.
+    """
 
     cycles: int
     stall_cycles: int
     dram_read_bits: int
     dram_write_bits: int
+    weight_bits: int
     energy_nj: float
     tried: int
 
@@ -118,12 +122,12 @@ def count_layer(shape: Shape, machine: Machine, batch: int = BATCH, prices: Pric
     price = (cost.core, cost.wbuf_read, cost.wbuf_write, cost.ibuf_read, cost.ibuf_write, cost.obuf_read, cost.obuf_write,
              cost.dram)  # fmt: skip
     orders = np.array(list(permutations(range(5))), np.int64)
-    best, energy = np.zeros(4, np.int64), np.zeros(1)
+    best, energy = np.zeros(5, np.int64), np.zeros(1)
     tried = search(np.array(layer, np.int64), np.array(array, np.int64), np.array(price), orders, best, energy)
     if not tried:
         raise ValueError(f"no tiling of {shape} fits {machine}")
-    cycles, stalls, reads, writes = (int(x) for x in best)
+    cycles, stalls, reads, writes, weights = (int(x) for x in best)
     return Counts(
-        cycles=cycles, stall_cycles=stalls, dram_read_bits=reads, dram_write_bits=writes, energy_nj=float(energy[0]),
-        tried=tried,
+        cycles=cycles, stall_cycles=stalls, dram_read_bits=reads, dram_write_bits=writes, weight_bits=weights,
+        energy_nj=float(energy[0]), tried=tried,
     )  # fmt: skip

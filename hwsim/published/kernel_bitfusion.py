@@ -47,7 +47,7 @@ def evaluate(
     order: np.ndarray,
     out: np.ndarray,
 ) -> float:
-    """Fill cycles, stalls, DRAM reads and writes of one tiling in one order; return its energy in nJ, negative if it does not fit.
+    """Fill the counts of one tiling in one order; return its energy in nJ, negative if it does not fit.
 
     Parameters
     ----------
@@ -59,7 +59,8 @@ def evaluate(
         nJ: core a cycle; reads and writes a bit of weight, input, output buffer; DRAM a bit.
     tile, counts, order : int64 [5]
         Tile sizes and counts along B OW OH IC OC; loops, outermost first.
-    out : int64 [4], filled
+    out : int64 [5], filled
+        Cycles, stalls, DRAM reads, DRAM writes, what of the reads is weights.
     """
     k, stride, im2col = layer[0], layer[2], layer[8] == 1
     a_bits, w_bits = layer[6], layer[7]
@@ -94,7 +95,7 @@ def evaluate(
     latency = -(-begin // port) - (-finish // port)
     middle = dram_read + dram_write - begin - finish
     stalls = max(0, -(-middle // port) - compute) + latency
-    out[0], out[1], out[2], out[3] = compute + stalls, stalls, dram_read, dram_write
+    out[0], out[1], out[2], out[3], out[4] = compute + stalls, stalls, dram_read, dram_write, w_moved
     input_stays = reduction * pixels * (a_bits + padded * (w_bits + o_bits))
     output_stays = padded * pixels * (o_bits + reduction * (a_bits + w_bits))
     weight_stays = reduction * padded * (w_bits + pixels * (a_bits + o_bits))
@@ -115,12 +116,12 @@ def evaluate(
 def search(
     layer: np.ndarray, machine: np.ndarray, prices: np.ndarray, orders: np.ndarray, best: np.ndarray, energy: np.ndarray
 ) -> int:
-    """Fill cycles, stalls, DRAM reads, DRAM writes of the fastest tiling (least energy among equals) and its energy in nJ.
+    """Fill cycles, stalls, DRAM reads, writes, weights read of the fastest tiling (least energy among equals) and its energy in nJ.
 
     Tiles are powers of two, output columns and rows alike, output channels in units of M. ``orders`` is int64 [orders, 5]. Returns
     the number of tilings and orders tried; 0 where nothing fits.
     """
-    tile, counts, found = np.empty(5, np.int64), np.empty(5, np.int64), np.empty(4, np.int64)
+    tile, counts, found = np.empty(5, np.int64), np.empty(5, np.int64), np.empty(5, np.int64)
     unit = 1 if layer[8] == 1 else machine[1]
     tried = 0
     b = 1

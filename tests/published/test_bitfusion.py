@@ -6,9 +6,22 @@ from math import exp, log
 
 import pytest
 
+from hwsim.core.datapath import Datapath
 from hwsim.published.bitfusion import Machine, Prices, Shape, count_layer
 from hwsim.published.bitfusion_networks import ENERGY_GAINS, EYERISS_CYCLES, MACHINES, NETWORKS
-from hwsim.published.systems.bitfusion import EYERISS_NJ, TOTALS, compare_gains, sum_energies
+from hwsim.published.systems._run import describe_load, find_prices, price_layer
+from hwsim.published.systems.bitfusion import (
+    EYERISS_NJ,
+    TOTALS,
+    Parts,
+    compare_gains,
+    compare_networks,
+    count_their_dram,
+    explain_dram,
+    make_layer,
+    simulate_network,
+    sum_energies,
+)
 from tests.reference import reference
 
 
@@ -49,6 +62,48 @@ def test_every_price_moves_the_headline(price: str) -> None:
     ours = sum_energies(replace(Prices(), **{price: 2 * getattr(Prices(), price)}))
     gains = [EYERISS_NJ[name] / ours[name] for name in NETWORKS]
     assert exp(sum(map(log, gains)) / len(gains)) != pytest.approx(5.121, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parts_of_the_dram_traffic_sum_to_it(name: str) -> None:
+    theirs, useless = count_their_dram(name)
+    counts = [count_layer(shape, MACHINES["16x32@192"]) for shape in NETWORKS[name].values()]
+    assert sum(theirs) == sum(x.dram_read_bits + x.dram_write_bits for x in counts)
+    # weights move at least once
+    weights = sum(s.kernel**2 * s.in_channels * s.out_channels * s.w_bits for s in NETWORKS[name].values())
+    assert theirs.weights >= weights
+    assert simulate_network(name).dram.weights >= weights
+    assert theirs.outputs_read == theirs.outputs_written >= useless
+    costs = [price_layer(make_layer(s), "bitfusion-E", s.w_bits, s.a_bits, 32) for s in NETWORKS[name].values()]
+    moved = sum(x.stats.moved_bits("dram", side) for x in costs for side in ("read", "write"))
+    assert sum(simulate_network(name).dram) == moved
+
+
+def test_the_largest_difference_is_named_first() -> None:
+    ours, theirs = Parts(10**6, 5 * 10**6, 0, 7 * 10**6), Parts(2 * 10**6, 2 * 10**6, 9 * 10**6, 9 * 10**6)
+    assert explain_dram(ours, theirs, 8 * 10**6) == (
+        "DRAM 13 Mbit against 22: outputs read 0 against 9 (8 of these before the first partial sum is there), "
+        "inputs 5 against 2, outputs written 7 against 9, weights 1 against 2"
+    )
+    (row,) = [one for one in compare_networks() if one.claim.startswith("AlexNet")]
+    assert "(675 of these before the first partial sum" in row.why  # of 2,958 Mbit; inputs are the larger part
+    assert row.why.index("inputs") < row.why.index("outputs read")
+
+
+def test_buffers_cost_what_the_authors_price_them_at() -> None:
+    """The authors' CACTI and ours on parts of 128 B, 2 KB and 512 B; ours in two banks of half the size."""
+    units = find_prices("bitfusion-E").make_objective("energy", _bind_layer())
+    theirs = Prices()
+    for name in ("wbuf", "ibuf", "obuf"):
+        for verb in ("read", "write"):
+            ratio = getattr(units, f"{name}_{verb}_pj") / (1e3 * getattr(theirs, f"{name}_{verb}"))
+            assert 0.4 < ratio < 1.3, (name, verb)
+    assert units.wbuf_read_pj == pytest.approx(1e3 * theirs.wbuf_read, rel=0.02)
+
+
+def _bind_layer() -> Datapath:
+    shape = next(iter(NETWORKS["RNN"].values()))
+    return find_prices("bitfusion-E").arch.bind(describe_load(make_layer(shape), shape.w_bits, shape.a_bits, 32))
 
 
 def test_a_layer_that_fits_no_buffer() -> None:

@@ -12,6 +12,9 @@ from energy_models.pricing import BufferSpec, price_actions, price_buffer
 from energy_models.sram import sram_cost
 from hwsim.archs.registry import find_arch
 from hwsim.core.actions import Action
+from hwsim.core.datapath import Workload
+from hwsim.core.layer import Layer
+from hwsim.core.policy import LayerFormat
 from hwsim.pipeline.prices import Prices, choose_prices
 
 KB = 8 * 1024
@@ -34,6 +37,12 @@ MACROS = {
         "wbuf": (32 * KB, 32, "1rw", 2), "ibuf": (32 * KB, 64, "1rw", 2), "obuf": (64 * KB, 32, "1rw", 2),
         "columns": (8 * KB, 32, "1r1w", 1), "program": (2 * KB, 32, "1r1w", 1), "memory": (512 * KB, 64, "1rw", 1),
     },
+    # two banks of a part of `wbuf` for each of 8 x 8 units, of `ibuf` for each of 8 rows, of `obuf` for each of 8 columns
+    "bitfusion:8x8": {
+        "wbuf": (2 * KB, 32, "1rw", 2 * 64), "ibuf": (4 * KB, 32, "1rw", 2 * 8), "obuf": (KB, 32, "1rw", 2 * 8),
+    },
+    # 64 B, 1 KB, 256 B
+    "bitfusion:E": {"wbuf": (512, 32, "1rw", 2 * 512), "ibuf": (KB, 32, "1rw", 2 * 16), "obuf": (2048, 32, "1rw", 2 * 32)},
 }  # fmt: skip
 
 
@@ -80,6 +89,39 @@ def test_copies_are_written_together_and_read_one_by_one():
     assert energy[1]["ibuf", "read"] == energy[0]["ibuf", "read"]
     assert energy[1]["ibuf", "write"] == 8 * energy[0]["ibuf", "write"]
     assert energy[1]["leakage", "ibuf"] == pytest.approx(8 * energy[0]["leakage", "ibuf"])
+
+
+@pytest.mark.parametrize("name", ["bitfusion:8x8", "bitfusion:E"])
+def test_an_access_of_a_split_buffer_costs_what_one_of_its_part_does(name):
+    """The report's terms and the mapper's unit energies; leakage is that of all parts; a part below the sweep says so."""
+    prices = choose_prices(find_arch(name), None)
+    actions = tuple(
+        Action(component=c, verb=v, count=4096) for c in ("wbuf", "ibuf", "obuf") for v in ("read", "write")
+    )
+    priced = price_actions(actions, prices.table, prices.buffers, prices.dram, 1000, prices.arch.clock_hz)
+    found = {(term.component, term.verb): term for term in priced.terms}
+    layer = Layer(name="x", op="conv", inputs=("x",), K=32, C=32, P=8, Q=8, R=3, S=3, H=10, W=10)
+    load = Workload(
+        layer=layer,
+        fmt=LayerFormat(w_bits=8, a_bits=8),
+        out_bits=8,
+        operand_bits=(8,),
+        operand_shapes=(layer.in_shape,),
+    )
+    objective = prices.make_objective("energy", prices.arch.bind(load))
+    for own, (bits, width, ports, many) in MACROS[name].items():
+        unit = sram_cost(prices.arch.node_nm, "itrs-lstp", bits, width, ports=ports)
+        assert found[own, "read"].unit_pj == unit.read_pj / width == getattr(objective, f"{own}_read_pj")
+        assert found[own, "write"].unit_pj == unit.write_pj / width == getattr(objective, f"{own}_write_pj")
+        assert found["leakage", own].unit_pj == pytest.approx(many * unit.leak_mw / prices.arch.clock_hz * 1e9)
+        assert ("unverified" in found[own, "read"].note) == (bits < 256 * 8)
+
+
+def test_a_buffer_is_one_piece_where_an_architecture_says_nothing():
+    arch = find_arch("systolic:small")
+    assert [arch.buffer_macros(name) for name in ("wbuf", "ibuf", "obuf")] == [1, 1, 1]
+    arch = find_arch("bitfusion:E")
+    assert [arch.buffer_macros(name) for name in ("wbuf", "ibuf", "obuf", "sbuf")] == [512, 16, 32, 1]
 
 
 def test_a_second_port_costs_area():

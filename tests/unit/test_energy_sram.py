@@ -124,8 +124,8 @@ def test_a_wider_word_never_costs_less_to_write(capacity, narrow, more):
     [
         (45, 64 * KB, 64, ""),
         (40, 64 * KB, 64, "interpolated between 32 and 45 nm"),
-        (45, 512, 64, "priced as the smallest macro swept at this width, 256 B"),
-        (45, 4096, 512, "priced as the smallest macro swept at this width, 2048 B"),
+        (45, 512, 64, "64 B priced as the smallest macro swept at this width, 256 B: unverified"),
+        (45, 4096, 512, "512 B priced as the smallest macro swept at this width, 2048 B: unverified"),
         (45, 64 * KB, 8, "8-bit words priced as 16 bits, the narrowest swept"),
         (45, 64 * KB, 1024, "1024-bit words by 2 macros of 512 bits side by side"),
         (45, 16 << 23, 64, "4 macros of 4 MiB, wires between them not modelled"),

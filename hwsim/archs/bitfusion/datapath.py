@@ -15,8 +15,13 @@ im2col       ceil(R S C / L)              fewer channels (the first layer; depth
 C is the tile's. Loops of a tile: groups, blocks of ``cols`` filters, pixels, steps. Steps follow one another without a gap, over
 tiles too: the skew of rows and columns is latency, part of the ``tail``. With one filter a group (depthwise) one column works.
 
-Weights are read for every product (each unit has its own part of ``wbuf``), activations once for all columns; a pixel's sum
-is written to ``obuf`` once for each tile along C and read for each but the first.
+Buffers are split (`BitFusion.buffer_macros`): each unit has its own part of ``wbuf``, each row of ``ibuf``, each column of
+``obuf``, and is priced so. The port of a part is 32 bits: sixteen 2-bit weights of a unit, sixteen 2-bit activations of a row, the
+sum of a column; a word of wider operands lasts several cycles. Weights are read for every product, activations once for all
+columns; a pixel's sum is written to ``obuf`` once for each tile along C and read for each but the first.
+
+A tile is held to the capacity of all parts together (unverified): that the parts of idle units (few channels or filters) hold
+data of others, and that rows reach neighbours of the window under ``im2col``, takes wires that are in no price.
 """
 
 from __future__ import annotations

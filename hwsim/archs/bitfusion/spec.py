@@ -49,6 +49,14 @@ class BitFusion(Arch):
         require_int("bitfusion.rows", self.rows, 1, 1024)
         require_int("bitfusion.cols", self.cols, 1, 1024)
 
+    def buffer_macros(self, name: str) -> int:
+        """Return a part of ``wbuf`` for each unit, of ``ibuf`` for each row, of ``obuf`` for each column.
+
+        The released simulator prices these sizes: 64 KB over 512 units are 128 B, 32 KB over 16 rows 2 KB, 16 KB over 32 columns
+        512 B, each with words of 4 B (hsharma35/bitfusion, ``sram/cacti_sweep.csv``).
+        """
+        return {"wbuf": self.rows * self.cols, "ibuf": self.rows, "obuf": self.cols}.get(name, 1)
+
     def check_mac(self, workload: Workload) -> None:
         """Raise SpecError for formats of more than 16 bits."""
         require_widths(workload.layer.name, workload.fmt, (1, WIDTHS[-1]), (1, WIDTHS[-1]))

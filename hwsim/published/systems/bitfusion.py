@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hwsim.published.bitfusion import BATCH, OUT_BITS, Prices, Shape, count_layer
 from hwsim.published.bitfusion_networks import EYERISS_CYCLES, MACHINES, NETWORKS
 from hwsim.published.claims import Row, System, find_reference, leave_out, skip_row
-from hwsim.published.systems._run import find_geomean, price_layer
+from hwsim.published.systems._run import find_geomean, find_prices, price_layer
 
 if TYPE_CHECKING:
     from hwsim.core.layer import Layer
@@ -33,19 +33,25 @@ EYERISS_NJ = {
 }  # fmt: skip
 """Energy of Eyeriss by network: of the layers and poolings in hsharma35/bitfusion, ``results/eyeriss_results.csv``, the
 sum of (ALU + 0.15 DRAM + Buffer + Array + RF) 3.2e-3 nJ, as its scripts weigh the columns."""
-WBUF_READ_PJ = 0.021
-"""A bit read from WBUF in the authors' own energy: CACTI, seeds of the sweep."""
+
+
+class Parts(NamedTuple):
+    """DRAM bits of a network."""
+
+    weights: int
+    inputs: int
+    outputs_read: int
+    outputs_written: int
 
 
 class Sums(NamedTuple):
-    """A network, ours: cycles, of these compute, DRAM bits, energy in nJ, what of it WBUF takes, bits read from WBUF."""
+    """A network, ours: cycles, of these compute, DRAM bits, energy in nJ, what of it DRAM takes."""
 
     cycles: int
     compute: int
-    dram_bits: int
+    dram: Parts
     energy_nj: float
-    wbuf_nj: float
-    wbuf_bits: int
+    dram_nj: float
 
 
 def make_layer(shape: Shape) -> Layer:
@@ -69,10 +75,20 @@ def simulate_network(name: str, wide: bool = True) -> Sums:
     return Sums(
         cycles=sum(x.cycles for x in costs),
         compute=sum(x.stats.compute_cycles for x in costs),
-        dram_bits=sum(x.stats.moved_bits("dram", side) for x in costs for side in ("read", "write")),
+        dram=count_dram(costs),
         energy_nj=sum(x.energy_pj for x in costs) / 1e3,
-        wbuf_nj=sum(x.energy_by_component()["wbuf"] for x in costs) / 1e3,
-        wbuf_bits=sum(x.stats.moved_bits("wbuf", "read") for x in costs),
+        dram_nj=sum(x.energy_by_component()["dram"] for x in costs) / 1e3,
+    )
+
+
+def count_dram(costs: list[LayerCost]) -> Parts:
+    """Return the DRAM bits of layers, ours; partial sums count with the outputs."""
+    moved = [x for cost in costs for x in cost.stats.traffic if x.level == "dram"]
+    return Parts(
+        weights=sum(x.read_bits for x in moved if x.operand == "W"),
+        inputs=sum(x.read_bits for x in moved if x.operand == "I"),
+        outputs_read=sum(x.read_bits for x in moved if x.operand not in ("W", "I")),
+        outputs_written=sum(x.write_bits for x in moved),
     )
 
 
@@ -95,24 +111,38 @@ def compare_rows() -> Row:
     )  # fmt: skip
 
 
+@cache
+def count_their_dram(name: str) -> tuple[Parts, int]:
+    """Return the DRAM bits of a network under the equations, and how many of them are outputs read before there are any."""
+    shapes = NETWORKS[name].values()
+    counts = [count_layer(shape, MACHINES[SIZE]) for shape in shapes]
+    weights, written = sum(x.weight_bits for x in counts), sum(x.dram_write_bits for x in counts)
+    inputs = sum(x.dram_read_bits for x in counts) - weights - written
+    return Parts(weights, inputs, written, written), sum(make_layer(s).out_elements * OUT_BITS for s in shapes)
+
+
+def explain_dram(ours: Parts, theirs: Parts, useless: int) -> str:
+    """Return where two networks' DRAM bits differ, the largest difference first."""
+    names = ("weights", "inputs", "outputs read", "outputs written")
+    parts = sorted(zip(names, ours, theirs, strict=True), key=lambda part: -abs(part[1] - part[2]))
+    texts = [
+        f"{name} {own / 1e6:,.0f} against {other / 1e6:,.0f}"
+        + (f" ({useless / 1e6:,.0f} of these before the first partial sum is there)" if name == "outputs read" else "")
+        for name, own, other in parts
+    ]
+    return f"DRAM {sum(ours) / 1e6:,.0f} Mbit against {sum(theirs) / 1e6:,.0f}: " + ", ".join(texts)
+
+
 def compare_networks() -> list[Row]:
     """Return cycles by network."""
     rows = []
     for name, total in zip(NETWORKS, TOTALS[SIZE], strict=True):
         counts = [count_layer(shape, MACHINES[SIZE]) for shape in NETWORKS[name].values()]
         ours = simulate_network(name)
-        written = sum(x.dram_write_bits for x in counts)
-        theirs = written + sum(x.dram_read_bits for x in counts)
         compute = sum(x.cycles - x.stall_cycles for x in counts)
-        why = (
-            f"DRAM {ours.dram_bits / 1e6:,.0f} Mbit against {theirs / 1e6:,.0f}: the equations read as many outputs as they write, "
-            f"{written / 1e6:,.0f} Mbit, before the first partial sum too"
-            + (
-                f"; compute {ours.compute:,} cycles against {compute:,}: ragged tiles count whole"
-                if compute != ours.compute
-                else ""
-            )
-        )
+        why = explain_dram(ours.dram, *count_their_dram(name))
+        if compute != ours.compute:
+            why += f"; compute {ours.compute:,} cycles against {compute:,}: ragged tiles count whole"
         rows.append(
             Row(
                 claim=f"{name}, batch {BATCH}, 16 x 32 units at 192 bits a cycle", source=SWEEP, unit="cycles", claimed=total,
@@ -143,15 +173,31 @@ def sum_energies(prices: Prices | None = None) -> dict[str, float]:
     }
 
 
+def explain_energy(found: dict[str, Sums]) -> str:
+    """Return what of our energies is DRAM, what their DRAM bits would make of the gain, and the prices of a bit."""
+    from energy_models.pricing import price_buffer
+
+    ours, theirs = find_prices("bitfusion-E"), Prices()
+    wbuf = price_buffer(ours.buffers["wbuf"], ours.table).read_pj_per_bit
+    shares = [100 * x.dram_nj / x.energy_nj for x in found.values()]
+    bit_nj = sum(x.dram_nj for x in found.values()) / sum(sum(x.dram) for x in found.values())
+    gains = [
+        EYERISS_NJ[name] / (x.energy_nj + bit_nj * (sum(count_their_dram(name)[0]) - sum(x.dram)))
+        for name, x in found.items()
+    ]
+    return (
+        f"DRAM ({bit_nj * 1e3:.3g} pJ a bit here, {theirs.dram * 1e3:.3g} there) is {min(shares):.0f} to {max(shares):.0f} % "
+        f"of the energy here: with their DRAM bits instead of ours it is {find_geomean(gains):.2f}x; buffers are priced as the "
+        f"parts that they are split into, as theirs: a bit read from WBUF {wbuf:.3f} pJ here, {theirs.wbuf_read * 1e3:.3f} there"
+    )
+
+
 def compare_gains() -> list[Row]:
     """Return the headline: speed and energy against Eyeriss."""
     wide, narrow = ({name: simulate_network(name, kind) for name in NETWORKS} for kind in (True, False))
     speed = [find_geomean(EYERISS_CYCLES[n] / found[n].cycles for n in NETWORKS) for found in (wide, narrow)]
     theirs = sum_energies()
     energy = find_geomean(EYERISS_NJ[n] / wide[n].energy_nj for n in NETWORKS)
-    cheap = find_geomean(
-        EYERISS_NJ[n] / (x.energy_nj - x.wbuf_nj + x.wbuf_bits * WBUF_READ_PJ / 1e3) for n, x in wide.items()
-    )
     baseline = "Eyeriss as the repository's own results have it"
     return [
         Row(
@@ -165,8 +211,7 @@ def compare_gains() -> list[Row]:
             claim="energy against Eyeriss, geometric mean of eight networks", source=f"{PAPER}, abstract; {SWEEP}", unit="x",
             claimed=5.1, equations=find_geomean(EYERISS_NJ[n] / theirs[n] for n in NETWORKS), simulated=energy,
             why="Eyeriss's energies are quoted, sums of the repository's own results; BitFusion's are recomputed, layer by layer; "
-            f"WBUF is priced here as the memory it is, not at their "
-            f"{WBUF_READ_PJ} pJ a bit: at their price it is {cheap:.2f}x",
+            + explain_energy(wide),
         ),
     ]  # fmt: skip
 
