@@ -52,6 +52,8 @@ class Chunk:
     w_writes: int = 0
     i_writes: int = 0
     o_writes: int = 0
+    tree: int = 0
+    sum_accesses: int = 0
     sums: Counter = field(default_factory=Counter)
 
     @property
@@ -62,12 +64,22 @@ class Chunk:
     def lanes(self) -> int:
         return max(self.rows, self.cols)
 
-    def work(self, macs: list[tuple]) -> None:
-        """Elements work for a cycle: (n, g, k, c, p, q, r, s) each, at most one an element."""
+    def work(self, macs: list[tuple], keep: bool = True) -> None:
+        """Elements work for a cycle: (n, g, k, c, p, q, r, s) each, at most one an element; those that keep a sum add to it."""
         assert len(macs) <= self.rows * self.cols
         for n, g, k, c, p, q, r, s in macs:
             x, w = self.window.activation(n, g, c, p, q, r, s), self.window.weight(g, k, c, r, s)
             self.sums[n, g * self.layer.K + k, p, q] += combine(self.operator, x, w)
+            if keep:
+                self.sum_accesses += 2  # what stood there, and what stands there now
+
+    def add_rows(self, count: int) -> None:
+        """The first ``count`` rows of a column are added up pair by pair until one sum could be that of all the array's rows."""
+        places, of_all = set(range(count)), self.rows
+        while of_all > 1:
+            places, of_all = {place // 2 for place in places}, -(-of_all // 2)
+            self.tree += len(places)
+            self.sum_accesses += 2 * len(places)  # written, and read by the next level
 
     def carry(self, weights: set, inputs: set) -> None:
         """Buses carry elements in a cycle."""
@@ -95,6 +107,7 @@ class Chunk:
                     self.cycles = max(self.cycles, free_from)
                     free_from = self.cycles + self.rows
                     self.o_writes += len(tall) * len(wide)
+                    self.sum_accesses += 2 * len(tall) * len(wide)  # into the shadow registers, and out of them
 
     def run_stationary(self, box: dict, keeps: str) -> None:
         """Weights (``ws``) or inputs (``is``) stay; two sets of registers, one is loaded while the other is used."""
@@ -118,7 +131,9 @@ class Chunk:
                 else:
                     assert all((n, g, c, p, q, r, s) in held for n, g, _, c, p, q, r, s in macs)
                     self.carry({(g, one, c, r, s) for c, r, s in tall}, set())
-                self.work(macs)
+                self.work(macs, keep=False)
+                for _ in wide:
+                    self.add_rows(len(tall))
                 self.o_writes += len(wide)
             wait = 0
             if i + 1 < len(folds):
@@ -155,7 +170,10 @@ class Chunk:
                     known |= new
                     for tap in range(taps):
                         self.work([mac for p in rows for mac in self._macs(one, n, p, q, tap)])
-                    self.o_writes += len({mac[:3] + mac[4:6] for p in rows for mac in self._macs(one, n, p, q, 0)})
+                    rows_of = Counter(mac[:3] + mac[4:6] for p in rows for mac in self._macs(one, n, p, q, 0))
+                    for many in rows_of.values():
+                        self.add_rows(many)
+                    self.o_writes += len(rows_of)
                     if q != box["Q"][-1]:
                         run += max(taps, -(-len(self._see(one, n, rows, q + 1) - known) // self.lanes))
                     else:

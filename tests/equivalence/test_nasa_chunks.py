@@ -60,14 +60,17 @@ def test_a_machine_takes_the_cycles_and_accesses_of_the_model_and_makes_the_resu
     tile = data.draw(tilings(window.layer))
     boxes = list_boxes(window.layer, tile)
     times, counts = datapath.exec_times(boxes), datapath.count_tiles(boxes.size)
-    sums: Counter = Counter()
+    sums, stood = Counter(), 0
     for i, (lo, hi) in enumerate(zip(boxes.lo.tolist(), boxes.hi.tolist(), strict=True)):
         machine = run_tile(window, operator, datapath.chunk, datapath, lo, hi)
         assert int(times.busy[i]) == machine.cycles
         assert int(times.fill[i]) == machine.fill
-        for name in ("w_reads", "i_reads", "w_writes", "i_writes", "o_writes"):
+        for name in ("w_reads", "i_reads", "w_writes", "i_writes", "o_writes", "tree"):
             assert int(getattr(counts, name)[i]) == getattr(machine, name), name
         sums.update(machine.sums)
+        stood += machine.sum_accesses
+    registers = [x for x in datapath.count_actions(Mapping(tile=tile, order="MKC")) if x.component == "sum"]
+    assert sum(x.count for x in registers if x.verb == "register") == stood
     assert {key: value for key, value in sums.items() if value} == {
         key: value for key, value in refer(window, operator).items() if value
     }
@@ -102,7 +105,7 @@ def test_corners_of_the_schedules(corner, dataflow):
         for i, (lo, hi) in enumerate(zip(boxes.lo.tolist(), boxes.hi.tolist(), strict=True)):
             machine = run_tile(Window(layer, x, w), "multiply", datapath.chunk, datapath, lo, hi)
             assert (int(times.busy[i]), int(times.fill[i])) == (machine.cycles, machine.fill)
-            for name in ("w_reads", "i_reads", "w_writes", "i_writes", "o_writes"):
+            for name in ("w_reads", "i_reads", "w_writes", "i_writes", "o_writes", "tree"):
                 assert int(getattr(counts, name)[i]) == getattr(machine, name), name
 
 

@@ -79,10 +79,20 @@ def test_operations_of_engines_are_those_counted_by_hand(name):
     assert count(name, bits) == wanted
 
 
-@pytest.mark.parametrize(("flow", "held"), [("ws", {(4,): 12}), ("is", {(6,): 16}), ("os", {})])
+@pytest.mark.parametrize(
+    ("flow", "held", "sums"),
+    [
+        ("ws", {(4,): 12}, 12 * 3), ("is", {(6,): 16}, 12 * 3), ("os", {}, 48 + 12),
+        ("rs", {(4,): 12, (6,): 16 * 3}, 48 + 12 * 3),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize(("operator", "chunk"), [("multiply", "clp"), ("shift", "slp"), ("add", "alp")])
-def test_elements_of_nasa_s_chunks_hold_what_stays(flow, held, operator, chunk):
-    """12 weights or 16 inputs are loaded once; the operands of each operation are read from registers."""
+def test_elements_of_nasa_s_chunks_hold_what_stays(flow, held, sums, operator, chunk):
+    """12 weights or 16 inputs are loaded once; the operands of each operation are read from registers.
+
+    Sums are written and read: at each operation where they stay, and once in a shadow; or in a tree, in two registers for four
+    rows and in one for two sums. Row stationary: an output row at a time, inputs for all three filters.
+    """
     sizes = {f"{chunk}_rows": 4, f"{chunk}_cols": 4, f"{chunk}_dataflow": flow}
     operation = {"multiply": ("mult", (4, 6)), "shift": ("shift", (6,)), "add": ("add", (7,))}[
         operator
@@ -90,6 +100,7 @@ def test_elements_of_nasa_s_chunks_hold_what_stays(flow, held, operator, chunk):
     registers = {("array", "register", bits): times for bits, times in held.items()}
     assert count("nasa:small", (4, 6), operator, **sizes) == {
         ("mac", *operation): 48, ("sum", "add", (40,)): 48, ("array", "register", (10,)): 48, **registers,
+        ("sum", "register", (40,)): 2 * sums,
     }  # fmt: skip
 
 

@@ -105,10 +105,10 @@ class NasaDatapath(Datapath):
         return np.asarray(word * cols + one % rows.across * rows.rows + p % rows.rows, np.int64)
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
-        """Return the elements' operations, registers read at each and written by loads, buffer accesses."""
+        """Return the elements' operations, registers read at each and written by loads, registers of sums, buffer accesses."""
         fmt, psum, macs = self.workload.fmt, self.arch.shell.psum_bits, self.layer.macs
         sums = self._sum_counts(np.array([mapping.tile], np.int64))
-        writes = int(sums.o_writes[0])
+        writes, outputs, stood = int(sums.o_writes[0]), self.layer.out_elements, self._count_sums(sums)
         work = {
             "multiply": (Action(component="mac", verb="mult", count=macs, bits=(fmt.w_bits, fmt.a_bits)),),
             "shift": (Action(component="mac", verb="shift", count=macs, bits=(fmt.a_bits,)),),
@@ -120,11 +120,22 @@ class NasaDatapath(Datapath):
             Action(component="sum", verb="add", count=macs, bits=(psum,)),
             Action(component="array", verb="register", count=macs, bits=(fmt.w_bits + fmt.a_bits,)),
             *(Action(component="array", verb="register", count=count, bits=(bits,)) for count, bits in held if count),
+            *((Action(component="sum", verb="register", count=stood, bits=(psum,)),) if stood else ()),
             Action(component="wbuf", verb="read", count=int(sums.w_reads[0]) * fmt.w_bits),
             Action(component="ibuf", verb="read", count=int(sums.i_reads[0]) * fmt.a_bits),
             Action(component="obuf", verb="write", count=writes * psum),
-            Action(component="obuf", verb="read", count=(writes - self.layer.out_elements) * psum),
+            Action(component="obuf", verb="read", count=(writes - outputs) * psum),
         )
+
+    def _count_sums(self, sums: Counts) -> int:
+        """Return reads and writes of the registers that sums stand in or pass, of one tiling.
+
+        An element that keeps a sum (``os``, ``rs``) reads and writes it at each operation; done ones of ``os`` are written to the
+        shadow registers and read there; a register of a column's tree is written and read with each sum that passes.
+        """
+        kept = 2 * self.layer.macs if self.chunk.dataflow in ("os", "rs") else 0
+        shadows = 2 * int(sums.o_writes[0]) if self.chunk.dataflow == "os" else 0
+        return kept + shadows + 2 * int(sums.tree[0])
 
     def peak_macs_per_cycle(self) -> float:
         """Return the elements of the chunk."""

@@ -15,19 +15,22 @@ rs    rows of a filter,  output rows (e),   a tap of a filter's row for  (c / v)
       of v channels      of h filters       every element                one after the other, q S cycles at least
 ====  =================  =================  ===========================  ==========================================
 
-- ``os``: elements keep sums. A row takes its pixel's input and a column its filter's weight. Done sums move to shadow registers
-  and leave row by row, R_a cycles, while the next fold runs; no fold is shorter than that, the last one's R_a cycles are the tail.
+- ``os``: elements keep sums, read and written at each operation. A row takes its pixel's input and a column its filter's weight.
+  Done sums move to shadow registers and leave row by row, R_a cycles, while the next fold runs; no fold is shorter than that, the
+  last one's R_a cycles are the tail.
 - ``ws``: elements keep a weight each; a row's input goes to all its elements, columns add up their rows and write C_a sums a cycle.
 - ``is``: elements keep an input each; a row's weight goes to all its elements, columns add up their rows.
-- ``rs``: an element keeps a row of a filter and slides over a row of the input. Sets of R rows of elements stand one above the
-  other for v = floor(R_a / R) channels, whose sums run up the columns; e columns are output rows, h = floor(C_a / e) such blocks
-  are filters. Filters of more than R_a rows go in parts of R_a. An output column takes S cycles, a tap each, in which the inputs
-  that the next one sees anew are loaded beside: v * (rows that e output rows see) * (new columns) over the lanes, and the
-  column takes as long as that where it is longer. The first column of a strip sees S columns anew; their load has a slot of F
-  cycles, those of the tile's largest strip, in the last column of the strip before. Each input is read once a strip. Depthwise
-  layers put channels in place of filters and, as far as S sums of a column can leave in S cycles, one above the other too. ``e``
-  is that which runs the whole layer as one tile with the fewest input reads, of those within half a percent of the
-  fewest cycles.
+- ``ws``, ``is``: no element keeps a sum. A column's rows are added up in a tree of ceil(log2 R_a) levels, each node of which is a
+  register: ceil(t / 2), ceil(t / 4) ... 1 of them take a sum each time where t rows work (`count_tree`).
+- ``rs``: an element keeps a row of a filter, slides over a row of the input and adds up S products in its sum. Sets of R rows of
+  elements stand one above the other for v = floor(R_a / R) channels, whose sums run up the columns, through the tree; e columns
+  are output rows, h = floor(C_a / e) such blocks are filters. Filters of more than R_a rows go in parts of R_a. An output column
+  takes S cycles, a tap each, in which the inputs that the next one sees anew are loaded beside: v * (rows that e output rows see)
+  * (new columns) over the lanes, and the column takes as long as that where it is longer. The first column of a strip sees S
+  columns anew; their load has a slot of F cycles, those of the tile's largest strip, in the last column of the strip before. Each
+  input is read once a strip. Depthwise layers put channels in place of filters and, as far as S sums of a column can leave in S
+  cycles, one above the other too. ``e`` is that which runs the whole layer as one tile with the fewest input reads, of those
+  within half a percent of the fewest cycles.
 
 What stays (weights of ``ws`` and ``rs``, inputs of ``is``) is loaded over the lanes into a second set of registers while the fold
 before runs. A load has a slot of L cycles, those of the tile's largest fold; the first loads of a tile have nothing to hide behind:
@@ -55,7 +58,7 @@ class Counts(NamedTuple):
     """What tiles take, int64 [tiles] each.
 
     Cycles, and of these the first loads; elements read from ``wbuf`` and ``ibuf``; elements written to registers in which weights
-    and inputs stay; sums written to ``obuf``.
+    and inputs stay; sums written to ``obuf``, and to registers of the columns' trees.
     """
 
     cycles: Int64
@@ -65,6 +68,7 @@ class Counts(NamedTuple):
     w_writes: Int64
     i_writes: Int64
     o_writes: Int64
+    tree: Int64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +115,12 @@ def sum_new(count: Int64, new: Int64) -> Int64:
     return np.asarray(known[small] + (count - small) * new[-1], np.int64)
 
 
+def count_tree(rows: int | Int64, chunk: Chunk) -> Int64:
+    """Return the registers of a column's tree that take a sum of ``rows`` neighbouring rows, from the first on, on its way."""
+    levels = range(1, (chunk.rows - 1).bit_length() + 1)
+    return np.asarray(sum((-(-rows >> level) for level in levels), 0 * np.asarray(rows, np.int64)))
+
+
 def count_flat(layer: Layer, chunk: Chunk, size: Int64) -> Counts:
     """Return what tiles of ``size[tiles, 6]`` take with outputs, weights or inputs stationary."""
     pixels = size[:, N] * size[:, P] * size[:, Q]
@@ -120,16 +130,17 @@ def count_flat(layer: Layer, chunk: Chunk, size: Int64) -> Counts:
         tall, wide = -(-pixels // chunk.rows), -(-filters // chunk.cols)
         cycles = groups * tall * wide * np.maximum(depth, chunk.rows)
         w_reads, i_reads = groups * filters * depth * tall, groups * pixels * depth * wide
-        return Counts(cycles, zero, w_reads, i_reads, zero, zero, groups * filters * pixels)
+        return Counts(cycles, zero, w_reads, i_reads, zero, zero, groups * filters * pixels, zero)
     kept, run = (filters, pixels) if chunk.dataflow == "ws" else (pixels, filters)
     tall, wide = -(-depth // chunk.rows), -(-kept // chunk.cols)
     load = -(-np.minimum(depth, chunk.rows) * np.minimum(kept, chunk.cols) // chunk.lanes)
     cycles = load + (groups * tall * wide - 1) * np.maximum(run, load) + run
     stays, streams = groups * kept * depth, groups * run * depth * wide
-    writes = groups * filters * pixels * tall
+    outputs = groups * filters * pixels
+    tree = outputs * (depth // chunk.rows * count_tree(chunk.rows, chunk) + count_tree(depth % chunk.rows, chunk))
     if chunk.dataflow == "ws":
-        return Counts(cycles, load, stays, streams, stays, zero, writes)
-    return Counts(cycles, load, streams, stays, zero, stays, writes)
+        return Counts(cycles, load, stays, streams, stays, zero, outputs * tall, tree)
+    return Counts(cycles, load, streams, stays, zero, stays, outputs * tall, tree)
 
 
 def count_rows(layer: Layer, chunk: Chunk, rows: Rows, size: Int64) -> Counts:
@@ -146,7 +157,7 @@ def count_rows(layer: Layer, chunk: Chunk, rows: Rows, size: Int64) -> Counts:
     first = -(-np.minimum(inner, sets) * seen * columns[0] // chunk.lanes)
     load = -(-np.minimum(inner, sets) * tall * taps * across // chunk.lanes)
     slot = np.maximum(first, taps)
-    cycles, i_reads, last = 0 * one, 0 * one, 0 * one
+    cycles, i_reads, last, passed = 0 * one, 0 * one, 0 * one, 0 * one
     for part, parts in ((tall, layer.R // tall), (layer.R % tall, int(layer.R % tall > 0))):
         if not parts:
             continue
@@ -160,13 +171,17 @@ def count_rows(layer: Layer, chunk: Chunk, rows: Rows, size: Int64) -> Counts:
             cycles += outer * many * parts * np.maximum(run, load)
             i_reads += outer * many * parts * read
             last = np.where(many > 0, run, last)
+        if rows.depthwise:  # sets that stand one above the other send their sums one after the other
+            passed += parts * count_tree(part, chunk)
+        else:
+            passed += parts * (inner // sets * count_tree(sets * part, chunk) + count_tree(inner % sets * part, chunk))
     cycles += np.maximum(first, load) + last - slot + taps - np.maximum(last, load)
     weights = size[:, G] * size[:, K] * size[:, C] * layer.R
     outputs = size[:, N] * size[:, G] * size[:, K] * height * cols
     folds = rows.parts * (one if rows.depthwise else -(-size[:, C] // rows.above))
     return Counts(
         cycles, np.maximum(first, load), weights * taps, i_reads, weights * taps * np.minimum(height, rows.rows),
-        weights * size[:, N] * height * sum_new(cols, columns), outputs * folds,
+        weights * size[:, N] * height * sum_new(cols, columns), outputs * folds, outputs * passed,
     )  # fmt: skip
 
 

@@ -186,7 +186,8 @@ class Nasa(Arch):
     def list_element(self, chunk: Chunk) -> tuple[AreaPart, ...]:
         """Return what one element of a chunk is made of.
 
-        Registers, as any dataflow needs them: two sets of ``row_words`` weights and one of inputs, the sum and its shadow.
+        Registers, as any dataflow needs them: two sets of ``row_words`` weights and one of inputs, the sum and its shadow
+        (of other dataflows: a column's tree has about as many registers as it has rows).
         """
         from hwsim.core.actions import AreaPart
 
