@@ -13,7 +13,7 @@ from tests.naive_windows import Window
 @dataclass
 class Outcome:
     """Cycles; results by (n, filter of all groups, p, q); pairs multiplied, coordinates found, pairs added; words read;
-    accumulators handed on.
+    accumulators handed on; accesses of banks and of obuf, which holds the outputs that it has sums of.
     """
 
     cycles: int = 0
@@ -25,6 +25,11 @@ class Outcome:
     entries_read: int = 0
     stored: str = ""
     busiest: int = 0
+    bank_reads: int = 0
+    bank_writes: int = 0
+    obuf_reads: int = 0
+    obuf_writes: int = 0
+    obuf: Counter = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,12 @@ class Machine:
     part: tuple[int, int]
     pitch: int
 
-    def run_tile(self, window: Window, lo, hi, leave: int) -> Outcome:
-        """Run one tile: half-open ranges of N G K C P Q; ``leave`` is the least time of a group."""
-        layer, found = window.layer, Outcome()
+    def run_tile(self, window: Window, lo, hi, leave: int, obuf: Counter | None = None) -> Outcome:
+        """Run one tile: half-open ranges of N G K C P Q; ``leave`` is the least time of a group.
+
+        ``obuf``: what tiles of channels before have left there.
+        """
+        layer, found = window.layer, Outcome(obuf=Counter() if obuf is None else obuf)
         images, groups, filters, channels, rows, cols = (range(int(a), int(b)) for a, b in zip(lo, hi, strict=True))
         gemm = layer.op == "gemm"
         if gemm:
@@ -62,7 +70,7 @@ class Machine:
             parts = self.share_inputs(layer, outputs, gemm)
             found.busiest = max(found.busiest, self.count_busiest(layer, outputs, parts, gemm))
             for g, k0 in product(groups, filters[:: self.group]):
-                slowest = 0
+                slowest, elements = 0, []
                 for ys, xs in parts:
                     element = Element(self, window, n, g, k0, outputs, (ys, xs), gemm)
                     for at, c in enumerate(channels):
@@ -70,9 +78,12 @@ class Machine:
                         if at % self.turn == self.turn - 1 or at == len(channels) - 1:
                             element.empty_queues()
                     slowest = max(slowest, element.cycles)
-                    for (k, p, q), value in element.collect().items():
-                        where = (q, k, 0, 0) if gemm else (n, g * layer.K + k, p, q)
-                        found.sums[where] += value
+                    found.bank_reads += element.accesses
+                    found.bank_writes += element.accesses
+                    elements.append(element)
+                self.hand_over(
+                    window, (n, g), elements, range(k0, min(k0 + self.group, filters.stop)), parts, outputs, found
+                )
                 found.cycles += max(slowest, leave)
         return found
 
@@ -107,6 +118,33 @@ class Machine:
         assert len(cuts[1]) <= self.pe_cols
         return list(product(*cuts))
 
+    def hand_over(self, window, image_group, elements, filters, parts, outputs, found: Outcome) -> None:
+        """Add the accumulators of a group to obuf, one by one; outputs that no input meets are zero."""
+        layer, (n, g) = window.layer, image_group
+        gemm = layer.op == "gemm"
+        values = [element.collect() for element in elements]
+        met = []
+        for axis in (0, 1):
+            met.append({o: set() for o in outputs[axis]})
+            for part in parts:
+                for o in span_outputs(layer, axis, part[axis], outputs[axis], gemm):
+                    met[axis][o].add(part[axis][0])
+        for k, p, q in product(filters, *outputs):
+            where = (q, k, 0, 0) if gemm else (n, g * layer.K + k, p, q)
+            for y, x in product(met[0][p] or {None}, met[1][q] or {None}):
+                value = 0
+                if y is not None and x is not None:
+                    at = [(ys[0], xs[0]) for ys, xs in parts].index((y, x))
+                    value = values[at].pop((k, p, q), 0)
+                    found.bank_reads += 1
+                    found.bank_writes += 1  # a zero for the next group
+                if where in found.obuf:
+                    found.obuf_reads += 1
+                found.obuf[where] += value
+                found.obuf_writes += 1
+                found.sums[where] += value
+        assert not any(values)
+
     def count_busiest(self, layer, outputs, parts, gemm) -> int:
         """Return the most accumulators of one filter that an element hands on or a column of obuf takes."""
         own = [-(-self.block[i] // (self.pe_rows, self.pe_cols)[i]) for i in (0, 1)]
@@ -116,8 +154,17 @@ class Machine:
             cols = span_outputs(layer, 1, xs, outputs[1], gemm)
             most = max(most, len(rows) * len(cols))
             for p, q in product(rows, cols):
-                taken[(p - outputs[0].start) // own[0], (q - outputs[1].start) // own[1]] += 1
-        return max([most, *taken.values()])
+                taken[p, q] += 1
+        met = [
+            {o: sum(o in span_outputs(layer, i, span, outputs[i], gemm) for span in spans) for o in outputs[i]}
+            for i, spans in enumerate((sorted({tuple(ys) for ys, _ in parts}), sorted({tuple(xs) for _, xs in parts})))
+        ]
+        columns = Counter()
+        for p, q in product(*outputs):
+            arrivals = max(1, met[0][p]) * max(1, met[1][q])
+            assert not (met[0][p] and met[1][q]) or arrivals == taken[p, q]
+            columns[(p - outputs[0].start) // own[0], (q - outputs[1].start) // own[1]] += arrivals
+        return max([most, *columns.values()])
 
 
 def span_outputs(layer, axis: int, inputs, outputs, gemm) -> range:
@@ -143,7 +190,7 @@ class Element:
         self.queues = [deque() for _ in range(machine.banks)]
         self.accumulators: list[dict[int, int]] = [{} for _ in range(machine.banks)]
         self.owner: dict[int, tuple[int, int, int]] = {}
-        self.cycles = 0
+        self.cycles = self.accesses = 0
 
     def run_channel(self, c: int, entries, found: Outcome) -> None:
         """Multiply all nonzero activations of a channel with all entries, vector by vector."""
@@ -203,6 +250,7 @@ class Element:
             if queue:
                 entry, value = queue.popleft()
                 bank[entry] = bank.get(entry, 0) + value
+                self.accesses += 1
 
     def empty_queues(self) -> None:
         """Wait until no product is left."""

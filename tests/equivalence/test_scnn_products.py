@@ -62,9 +62,9 @@ def test_every_tile_takes_the_cycles_of_the_model_and_the_sums_are_the_convoluti
     tile = data.draw(tilings(layer, datapath.quantum()))
     boxes = list_boxes(layer, tile)
     times = datapath.exec_times(boxes)
-    total, moved, stored, busiest = Counter(), Counter(), {}, 1
+    total, moved, stored, busiest, obuf = Counter(), Counter(), {}, 1, Counter()
     for i, (lo, hi) in enumerate(zip(boxes.lo, boxes.hi, strict=True)):
-        found = machine.run_tile(window, lo, hi, datapath.leave)
+        found = machine.run_tile(window, lo, hi, datapath.leave, obuf)
         assert (int(times.busy[i]), int(times.fill[i])) == (found.cycles, 0)
         assert int(times.tail[i]) == datapath.leave + PIPELINE_CYCLES
         packed = datapath.pack_weights(window.w, lo, hi)
@@ -73,7 +73,8 @@ def test_every_tile_takes_the_cycles_of_the_model_and_the_sums_are_the_convoluti
         busiest = max(busiest, found.busiest)
         total.update(found.sums)
         moved.update(
-            pairs=found.pairs, kept=found.kept, activations=found.activations, entries=found.entries_read
+            pairs=found.pairs, kept=found.kept, activations=found.activations, entries=found.entries_read,
+            bank_reads=found.bank_reads, bank_writes=found.bank_writes, obuf_reads=found.obuf_reads, obuf_writes=found.obuf_writes,
         )  # fmt: skip
     wanted = window.convolve()
     assert {key: total[key] for key in wanted} == wanted
@@ -89,7 +90,12 @@ def test_every_tile_takes_the_cycles_of_the_model_and_the_sums_are_the_convoluti
     assert datapath.weight_storage_bits() == sum(stored.values())
     counts = {(x.component, x.verb): x.count for x in datapath.count_actions(Mapping(tile=tile, order="MKC"))}
     assert counts.get(("mac", "mult"), 0) == moved["pairs"]
-    assert counts.get(("banks", "add"), 0) * 32 == moved["kept"] * 32 == counts.get(("acc", "write"), 0)
+    assert counts.get(("banks", "add"), 0) == moved["kept"]
+    for memory, name in (("acc", "bank"), ("obuf", "obuf")):
+        for verb in ("read", "write"):
+            assert counts.get((memory, verb), 0) == moved[f"{name}_{verb}s"] * 32
+    assert int(sums.psum_bits[0]) == (moved["obuf_reads"] + moved["obuf_writes"]) * 32
+    assert moved["obuf_writes"] - moved["obuf_reads"] == layer.out_elements
     assert counts.get(("rf", "read"), 0) == moved["entries"] * (8 + arch.index_bits)
     if datapath.leave or moved["kept"]:
         assert int(times.busy.sum()) * datapath.peak_macs_per_cycle() >= layer.macs
@@ -159,6 +165,22 @@ def test_three_of_four_products_are_lost_at_stride_two_and_a_vector_has_one_elem
     datapath = bind(dense, Window(fc, np.ones(fc.in_shape, np.int64), np.ones((64, 32, 1, 1), np.int64)))
     assert datapath.cycles.shape[5] == 1
     assert int(datapath.sum_tiles(np.array([[1, 1, 64, 32, 1, 1]])).busy[0]) == 64 * 32 // 4
+
+
+def test_outputs_that_see_padding_alone_are_taken_as_zeros():
+    """Two rows and columns of padding around a window of one: the sums of nine elements, and zeros around them."""
+    layer = Layer(name="layer", op="conv", inputs=("x",), K=2, C=1, P=7, Q=7, H=3, W=3, padding=(2,) * 4)
+    window = Window(layer, np.ones(layer.in_shape, np.int64), np.ones((2, 1, 1, 1), np.int64))
+    datapath = bind(replace(ONE, pe_rows=3, pe_cols=3), window)
+    tile = (1, 1, 2, 1, 7, 7)
+    boxes = list_boxes(layer, tile)
+    found = make_machine(datapath.arch, datapath).run_tile(window, boxes.lo[0], boxes.hi[0], datapath.leave)
+    assert datapath.leave == 2 * found.busiest
+    assert found.obuf == window.convolve()
+    counts = {(x.component, x.verb): x.count for x in datapath.count_actions(Mapping(tile=tile, order="MKC"))}
+    assert counts["obuf", "write"] == found.obuf_writes * 32 == 2 * 7 * 7 * 32
+    assert ("obuf", "read") not in counts
+    assert counts["acc", "read"] == found.bank_reads * 32 == 2 * 2 * 9 * 32  # to add the product, and to leave
 
 
 def test_large_planes_are_cut_so_that_accumulators_and_buffers_hold_them():

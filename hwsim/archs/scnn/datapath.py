@@ -18,12 +18,13 @@ An accumulator's address is (row pitch + column) filters + k, `planes.choose_pit
 bank adds one product a cycle, one that has just come if none waits; the others wait in its queue. While any queue holds ``queue``
 products or more the multipliers stand still. Queues run empty behind every ``block_channels`` channels and behind the last.
 
-**Elements run on their own until a group's last channel, where all wait for the slowest.** Then the two sets of accumulators change
-places: one collects the next group while the other is added to ``obuf``, whose columns, one an element, hold
-ceil(block / elements) rows and columns of outputs each. An element hands over one accumulator a cycle, a column takes one a
-cycle; outputs on the edge of a part come from several elements (halos). A schedule of as many cycles as the busiest of them has
-accumulators exists (edge colouring of a bipartite graph), and depends on the geometry alone: **a group takes at least that long**,
-the most of all blocks, ragged or not.
+**Elements run on their own until a group's last channel, where all wait for the slowest.** Then the two sets of accumulators
+change places: one collects the next group while the other is added to ``obuf``, whose columns, one an element, hold ceil(block /
+elements) rows and columns of outputs each. An element hands over one accumulator a cycle, a column takes one a cycle: the bank is
+read and set to zero, the sum in ``obuf`` is read, but for its first, and written. Outputs on the edge of a part come from several
+elements (halos); one that meets no input, but padding, is taken as a zero. A schedule of as many cycles as the busiest of them
+has accumulators exists (edge colouring of a bipartite graph), and depends on the geometry alone: **a group takes at least that
+long**, the most of all blocks, ragged or not.
 
     busy = sum over images, blocks, groups of the layer, groups of filters of max(slowest element, leave)
 
@@ -231,13 +232,19 @@ class ScnnDatapath(Datapath):
         """Return sums over all tiles; ``busy`` is a lower bound for tiles that cut blocks or groups."""
         lay, fmt, psum, ones = self.layer, self.workload.fmt, self.arch.shell.psum_bits, np.ones(len(tiles), np.int64)
         busy = np.array([self._sum_turns(turns) for turns in (-(-tiles[:, C] // self.turn)).tolist()], np.int64)
-        writes = lay.out_elements * count_tiles(lay, tiles)[:, C]
+        writes = self._count_sums(self.rows.taken * self.cols.taken, tiles)
         return Totals(
             busy,
             self._stored_bits * self.units * ones,
             int(self.sums[2]) * fmt.a_bits * ones,
             np.asarray((2 * writes - lay.out_elements) * psum, np.int64),
         )
+
+    def _count_sums(self, places: int, tiles: Int64) -> Int64:
+        """Return sums that move: ``places`` of a plane, for each image, filter and tile along C, int64 [candidates]."""
+        lay = self.layer
+        images = 1 if self.gemm else lay.N
+        return np.asarray(places * images * lay.G * lay.K * count_tiles(lay, tiles)[:, C], np.int64)
 
     @property
     def units(self) -> int:
@@ -247,15 +254,17 @@ class ScnnDatapath(Datapath):
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
         """Return products, coordinates, additions in banks, accesses of banks, buffers and of the entries that elements hold."""
         lay, fmt, psum = self.layer, self.workload.fmt, self.arch.shell.psum_bits
-        sums = self.sum_tiles(np.array([mapping.tile], np.int64))
+        tiles = np.array([mapping.tile], np.int64)
+        sums = self.sum_tiles(tiles)
+        handed = int(self._count_sums(self.rows.handed * self.cols.handed, tiles)[0])
         outputs, moved = lay.out_elements * psum, int(sums.psum_bits[0])
         pairs, kept, sent = int(self.sums[0]), int(self.sums[1]), int(sums.wbuf_read_bits[0])
         actions = (
             Action(component="mac", verb="mult", count=pairs, bits=(fmt.w_bits, fmt.a_bits)),
             Action(component="coordinates", verb="add", count=pairs, bits=(self.arch.accumulators.bit_length(),)),
             Action(component="banks", verb="add", count=kept, bits=(psum,)),
-            Action(component="acc", verb="read", count=kept * psum),
-            Action(component="acc", verb="write", count=kept * psum),
+            Action(component="acc", verb="read", count=(kept + handed) * psum),
+            Action(component="acc", verb="write", count=(kept + handed) * psum),
             Action(component="rf", verb="write", count=sent * self.rows.used * self.cols.used),
             Action(component="rf", verb="read", count=int(self.sums[3]) * self.runs.entry_bits),
             Action(component="wbuf", verb="read", count=sent),

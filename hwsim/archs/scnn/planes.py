@@ -50,6 +50,9 @@ class Cut:
         Most outputs that the inputs of one element meet.
     incoming : int
         Most outputs that reach a column of ``obuf``, counted once for each element that they come from.
+    handed, taken : int
+        Outputs that the elements hand over, sums over elements and blocks; those that the columns of ``obuf`` take, which are more
+        where an output meets no input (all padding): its column takes a zero, once.
     """
 
     axis: Axis
@@ -58,6 +61,8 @@ class Cut:
     used: int
     reach: int
     incoming: int
+    handed: int
+    taken: int
 
     @property
     def count(self) -> int:
@@ -119,9 +124,9 @@ def cut_axis(axis: Axis, block: int) -> Cut:
     part = max(1, -(-max(high - low for _, _, low, high in spans) // axis.elements))
     used = max(1, max(-(-(high - low) // part) for _, _, low, high in spans))
     own = -(-block // axis.elements)
-    reach, incoming = 1, 1
+    reach, incoming, handed, taken = 1, 1, 0, 0
     for first, last, low, high in spans:
-        arrivals = np.zeros(axis.elements, np.int64)
+        met = np.zeros(last - first, np.int64)
         for start in range(low, high, part):
             end = min(start + part, high) - 1
             least = max(first, -(-(start + axis.padding - axis.dilation * (axis.window - 1)) // axis.stride))
@@ -129,9 +134,12 @@ def cut_axis(axis: Axis, block: int) -> Cut:
             if most < least:
                 continue
             reach = max(reach, most - least + 1)
-            np.add.at(arrivals, (np.arange(least, most + 1) - first) // own, 1)
-        incoming = max(incoming, int(arrivals.max()))
-    return Cut(axis=axis, block=block, part=part, used=used, reach=reach, incoming=incoming)
+            met[least - first : most + 1 - first] += 1
+        arrivals = np.maximum(met, 1)
+        incoming = max(incoming, int(np.add.reduceat(arrivals, np.arange(0, last - first, own)).max()))
+        handed += int(met.sum())
+        taken += int(arrivals.sum())
+    return Cut(axis=axis, block=block, part=part, used=used, reach=reach, incoming=incoming, handed=handed, taken=taken)
 
 
 def find_axes(layer: Layer, pe_rows: int, pe_cols: int) -> tuple[Axis, Axis]:
