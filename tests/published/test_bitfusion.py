@@ -20,6 +20,7 @@ from hwsim.published.systems.bitfusion import (
     explain_dram,
     make_layer,
     simulate_network,
+    split_their_energy,
     sum_energies,
 )
 from tests.reference import reference
@@ -99,6 +100,19 @@ def test_buffers_cost_what_the_authors_price_them_at() -> None:
             ratio = getattr(units, f"{name}_{verb}_pj") / (1e3 * getattr(theirs, f"{name}_{verb}"))
             assert 0.4 < ratio < 1.3, (name, verb)
     assert units.wbuf_read_pj == pytest.approx(1e3 * theirs.wbuf_read, rel=0.02)
+
+
+def test_what_explains_the_simulated_gain() -> None:
+    """With the authors' DRAM bits and buffers in place of ours what is left is the core: theirs costs all units at work."""
+    theirs = sum_energies()
+    ratios = []
+    for name in NETWORKS:
+        ours, (dram, buffers) = simulate_network(name), split_their_energy(name)
+        assert dram == pytest.approx(sum(count_their_dram(name)[0]) * Prices().dram)
+        assert ours.dram_nj == pytest.approx(sum(ours.dram) * Prices().dram, rel=1e-6)
+        assert 2.5 < buffers / ours.buffers_nj < 7, name
+        ratios.append(theirs[name] / (ours.energy_nj - ours.dram_nj - ours.buffers_nj + dram + buffers))
+    assert all(0.99 < ratio < 1.07 for ratio in ratios), ratios
 
 
 def _bind_layer() -> Datapath:

@@ -45,13 +45,14 @@ class Parts(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """A network, ours: cycles, of these compute, DRAM bits, energy in nJ, what of it DRAM takes."""
+    """A network, ours: cycles, of these compute, DRAM bits, energy in nJ, what of it DRAM and buffers take."""
 
     cycles: int
     compute: int
     dram: Parts
     energy_nj: float
     dram_nj: float
+    buffers_nj: float
 
 
 def make_layer(shape: Shape) -> Layer:
@@ -78,6 +79,7 @@ def simulate_network(name: str, wide: bool = True) -> Sums:
         dram=count_dram(costs),
         energy_nj=sum(x.energy_pj for x in costs) / 1e3,
         dram_nj=sum(x.energy_by_component()["dram"] for x in costs) / 1e3,
+        buffers_nj=sum(x.energy_by_component()[key] for x in costs for key in ("wbuf", "ibuf", "obuf")) / 1e3,
     )
 
 
@@ -173,22 +175,34 @@ def sum_energies(prices: Prices | None = None) -> dict[str, float]:
     }
 
 
+def split_their_energy(name: str) -> tuple[float, float]:
+    """Return what of a network's energy under the equations DRAM and buffers take, in nJ; the rest is the core."""
+    prices = Prices()
+    counts = [count_layer(shape, MACHINES[SIZE]) for shape in NETWORKS[name].values()]
+    dram = sum(x.dram_read_bits + x.dram_write_bits for x in counts) * prices.dram
+    core = sum(x.cycles - x.stall_cycles for x in counts) * prices.core
+    return dram, sum(x.energy_nj for x in counts) - dram - core
+
+
 def explain_energy(found: dict[str, Sums]) -> str:
-    """Return what of our energies is DRAM, what their DRAM bits would make of the gain, and the prices of a bit."""
+    """Return what of our energies is DRAM, what their DRAM and buffers instead of ours make of the gain, the prices of a bit."""
     from energy_models.pricing import price_buffer
 
     ours, theirs = find_prices("bitfusion-E"), Prices()
     wbuf = price_buffer(ours.buffers["wbuf"], ours.table).read_pj_per_bit
     shares = [100 * x.dram_nj / x.energy_nj for x in found.values()]
     bit_nj = sum(x.dram_nj for x in found.values()) / sum(sum(x.dram) for x in found.values())
-    gains = [
-        EYERISS_NJ[name] / (x.energy_nj + bit_nj * (sum(count_their_dram(name)[0]) - sum(x.dram)))
-        for name, x in found.items()
-    ]
+    gains = []
+    for name, x in found.items():
+        dram, buffers = split_their_energy(name)
+        with_dram = x.energy_nj - x.dram_nj + dram
+        gains.append((EYERISS_NJ[name] / with_dram, EYERISS_NJ[name] / (with_dram - x.buffers_nj + buffers)))
+    moved, both = (find_geomean(pair[i] for pair in gains) for i in (0, 1))
     return (
-        f"DRAM ({bit_nj * 1e3:.3g} pJ a bit here, {theirs.dram * 1e3:.3g} there) is {min(shares):.0f} to {max(shares):.0f} % "
-        f"of the energy here: with their DRAM bits instead of ours it is {find_geomean(gains):.2f}x; buffers are priced as the "
-        f"parts that they are split into, as theirs: a bit read from WBUF {wbuf:.3f} pJ here, {theirs.wbuf_read * 1e3:.3f} there"
+        f"DRAM ({bit_nj * 1e3:.3g} pJ a bit here, {theirs.dram * 1e3:.3g} there) is {min(shares):.0f} to {max(shares):.0f} % of "
+        f"the energy here: with their DRAM bits instead of ours (rows above) it is {moved:.2f}x, with the energy of their buffers "
+        f"too {both:.2f}x: theirs read two operands for every product, ours an input once for all columns; a bit read from WBUF, priced in both "
+        f"as the parts that it is split into, is {wbuf:.3f} pJ here, {theirs.wbuf_read * 1e3:.3f} there"
     )
 
 
