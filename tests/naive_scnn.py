@@ -23,6 +23,7 @@ class Outcome:
     kept: int = 0
     activations: int = 0
     entries_read: int = 0
+    registers: int = 0
     stored: str = ""
     busiest: int = 0
     bank_reads: int = 0
@@ -206,7 +207,9 @@ class Element:
         for at in range(0, len(values), machine.activations):
             vector = values[at : at + machine.activations]
             found.entries_read += len(entries)
+            found.registers += len(vector) if entries else 0  # written
             for first in range(0, len(entries), machine.weights):
+                found.registers += len(vector)  # read
                 products = []
                 for (y, x, a), (r, s, k, w) in product(vector, entries[first : first + machine.weights]):
                     found.pairs += 1

@@ -75,6 +75,7 @@ def test_every_tile_takes_the_cycles_of_the_model_and_the_sums_are_the_convoluti
         moved.update(
             pairs=found.pairs, kept=found.kept, activations=found.activations, entries=found.entries_read,
             bank_reads=found.bank_reads, bank_writes=found.bank_writes, obuf_reads=found.obuf_reads, obuf_writes=found.obuf_writes,
+            registers=found.registers,
         )  # fmt: skip
     wanted = window.convolve()
     assert {key: total[key] for key in wanted} == wanted
@@ -96,6 +97,7 @@ def test_every_tile_takes_the_cycles_of_the_model_and_the_sums_are_the_convoluti
             assert counts.get((memory, verb), 0) == moved[f"{name}_{verb}s"] * 32
     assert int(sums.psum_bits[0]) == (moved["obuf_reads"] + moved["obuf_writes"]) * 32
     assert moved["obuf_writes"] - moved["obuf_reads"] == layer.out_elements
+    assert counts.get(("vectors", "register"), 0) == moved["registers"]
     assert counts.get(("rf", "read"), 0) == moved["entries"] * (8 + arch.index_bits)
     if datapath.leave or moved["kept"]:
         assert int(times.busy.sum()) * datapath.peak_macs_per_cycle() >= layer.macs

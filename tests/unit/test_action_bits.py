@@ -64,9 +64,10 @@ ENGINES: dict[str, tuple[tuple[int, int], Actions]] = {
     "bit-pragmatic:small": (
         (4, 6), {("units", "shift", (7,)): 48 * 2, ("units", "add", (7,)): 48 * 2, ("sums", "shift_add", (32,)): 4 * 2 * 3},
     ),
-    # an address of 512 accumulators, and a place for none
+    # an address of 512 accumulators, and a place for none; 16 activations written to registers, read for two vectors of filters
     "scnn:small": (
-        (4, 6), {("mac", "mult", (4, 6)): 48, ("coordinates", "add", (10,)): 48, ("banks", "add", (32,)): 48},
+        (4, 6), {("mac", "mult", (4, 6)): 48, ("coordinates", "add", (10,)): 48, ("banks", "add", (32,)): 48,
+         ("vectors", "register", (6,)): 16 * 3},
     ),
     "simd:a76": ((8, 8), {("mac", "mac", (8, 8, 32)): 48}),
     "simd:a76-fp32": ((4, 6), {("mac", "fp_mult", (32,)): 48, ("mac", "fp_add", (32,)): 48}),

@@ -70,14 +70,18 @@ HAND: dict[str, Counts] = {
     },
     "cambricon-x:small": {"mult 8x8": 32, "add 32": 8 * (3 + 1), "add 7": 32, "register bits": 8 * 32 + 2 * 64 * 8},
     # SCNN (ISCA 2017): 64 elements of 4 x 4 multipliers, each with an adder of coordinates, and 32 banks with an adder and a queue
-    # of the 3 products that wait and the 16 of a cycle: product, and address with a bit more (1024, 512, 512 accumulators)
+    # of the 3 products that wait and the 16 of a cycle: product, and address with a bit more (1024, 512, 512 accumulators); an
+    # element's queue of 50 vectors of weights with 4 bits of a run, and its vector of activations
     "scnn:paper": {
-        "mult 16x16": 1024, "add 11": 1024, "add 32": 64 * 32, "register bits": 64 * 32 * 19 * (32 + 11),
+        "mult 16x16": 1024, "add 11": 1024, "add 32": 64 * 32,
+        "register bits": 64 * 32 * 19 * (32 + 11) + 64 * (50 * 4 * 20 + 4 * 16),
     },
     "scnn:comparison": {
-        "mult 8x8": 1024, "add 10": 1024, "add 32": 64 * 32, "register bits": 64 * 32 * 19 * (16 + 10),
+        "mult 8x8": 1024, "add 10": 1024, "add 32": 64 * 32, "register bits": 64 * 32 * 19 * (16 + 10) + 64 * (50 * 4 * 12 + 4 * 8),
     },
-    "scnn:small": {"mult 8x8": 16, "add 10": 16, "add 32": 4 * 8, "register bits": 4 * 8 * 7 * (16 + 10)},
+    "scnn:small": {
+        "mult 8x8": 16, "add 10": 16, "add 32": 4 * 8, "register bits": 4 * 8 * 7 * (16 + 10) + 4 * (50 * 2 * 12 + 2 * 8),
+    },
     # Bit-Pragmatic (MICRO 2017): 16 tiles, 16 filters, 16 windows, 16 lanes; a shifter of up to 3 places in each lane, 15 adders
     # behind them, a second shifter and two sums a unit; weights, and terms with their sign
     "bit-pragmatic:paper": {

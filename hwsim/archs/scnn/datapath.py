@@ -9,7 +9,7 @@ that promise the fewest cycles of engine and memory (`ScnnDatapath.cut_plane`), 
 
 Filters run in *groups* of ``group_filters``; their weights of one channel are a *segment*, in the order r, s, filter, stored as
 the nonzero ones with runs of zeros between them (`hwsim.quant.runs`). For every channel an element goes through its nonzero
-activations, row by row, ``activations`` of them at a time (a vector; found by a mask of zeros beside ``ibuf``), and for each
+activations, row by row, ``activations`` of them at a time (a vector, in registers; found by a mask of zeros), and for each
 through the entries of the segment, ``weights`` at a time: all products of both, a cycle. Zeros that bridge gaps take their place;
 a channel without either takes no cycle. The product of input (y, x) and weight (r, s) of filter k belongs to output ((y + padding
 - r dilation) / stride, ...): **where that is not whole, or not in the block, it is lost** (three of four at stride 2).
@@ -179,7 +179,7 @@ class ScnnDatapath(Datapath):
         used = rows.used * cols.used
         self.cycles = np.zeros((len(x), rows.count, cols.count, layer.G, self.groups, used, self.turns + 1), np.int64)
         self._busy: dict[int, int] = {}
-        self.sums = np.zeros(4, np.int64)
+        self.sums = np.zeros(5, np.int64)
         found = np.zeros((layer.G, self.groups, used, self.turns), np.int32)
         for n in range(len(x)):
             image = np.ascontiguousarray(x[n])
@@ -252,7 +252,7 @@ class ScnnDatapath(Datapath):
         return int(np.prod(self.cycles.shape[:3]))
 
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
-        """Return products, coordinates, additions in banks, accesses of banks, buffers and of the entries that elements hold."""
+        """Return products, coordinates, additions in banks, accesses of banks, buffers and what elements hold."""
         lay, fmt, psum = self.layer, self.workload.fmt, self.arch.shell.psum_bits
         tiles = np.array([mapping.tile], np.int64)
         sums = self.sum_tiles(tiles)
@@ -267,6 +267,7 @@ class ScnnDatapath(Datapath):
             Action(component="acc", verb="write", count=(kept + handed) * psum),
             Action(component="rf", verb="write", count=sent * self.rows.used * self.cols.used),
             Action(component="rf", verb="read", count=int(self.sums[3]) * self.runs.entry_bits),
+            Action(component="vectors", verb="register", count=int(self.sums[2] + self.sums[4]), bits=(fmt.a_bits,)),
             Action(component="wbuf", verb="read", count=sent),
             Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
             Action(component="obuf", verb="write", count=(moved + outputs) // 2),

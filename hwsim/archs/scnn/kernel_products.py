@@ -257,9 +257,9 @@ def measure_block(
         Rows (columns) of the window, as bits, in which an activation of the class meets an output.
     cycles : int32 [G, groups of filters, elements used, blocks of channels], filled
         Cycles, until the queues are empty.
-    sums : int64 [4], added to
+    sums : int64 [5], added to
         Pairs of entry and nonzero activation; those of a nonzero weight with an output; nonzero activations read; entries read
-        by elements, once for each vector of activations.
+        by elements, once for each vector of activations; activations read by elements, once for each vector of entries.
     """
     groups, channels = x.shape[0], x.shape[1]
     blocks, used = cycles.shape[1], cycles.shape[2]
@@ -313,6 +313,7 @@ def measure_block(
                     sums[0] += many * entries
                     sums[2] += many
                     sums[3] += vectors_read * entries
+                    sums[4] += many * -(-entries // lanes)
                     kept = 0
                     for e in range(first, first + entries):
                         if filters[e] >= 0:

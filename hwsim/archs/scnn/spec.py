@@ -26,6 +26,9 @@ MOST_BANKS = 32
 WIDEST_WINDOW = 62
 """Rows or columns of a filter: places of a window are bits of an int64 (`hwsim.archs.scnn.planes.Cut.classify`)."""
 
+WEIGHT_VECTORS = 50
+"""Vectors of weights and runs that an element's queue holds: the paper's, from memory (unverified); no time depends on it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scnn(Arch):
@@ -136,7 +139,7 @@ class Scnn(Arch):
         return ScnnDatapath(workload, self, data)
 
     def list_area(self) -> tuple[AreaPart, ...]:
-        """Return multipliers, coordinate adders, banks' adders and queues; the crossbars are left out (no price)."""
+        """Return multipliers, coordinate adders, what elements hold, banks' adders and queues; no crossbars (no price)."""
         from hwsim.core.actions import AreaPart
 
         cells, banks, psum = (
@@ -144,10 +147,13 @@ class Scnn(Arch):
             self.elements * self.banks,
             self.shell.psum_bits,
         )
+        vector = self.weights * (self.bits + self.index_bits)
         address = self.accumulators.bit_length()  # of an accumulator, or of none: the product falls outside the plane
         return (
             AreaPart(component="elements", op="mult", count=cells, bits=(self.bits, self.bits)),
             AreaPart(component="elements", op="add", count=cells, bits=(address,)),
+            AreaPart(component="elements", op="register", count=self.elements * WEIGHT_VECTORS, bits=(vector,)),
+            AreaPart(component="elements", op="register", count=self.elements, bits=(self.activations * self.bits,)),
             AreaPart(component="banks", op="add", count=banks, bits=(psum,)),
             AreaPart(
                 component="banks", op="register", count=banks * (self.queue - 1 + self.weights * self.activations),
