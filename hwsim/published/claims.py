@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CERTAINTIES = ("verified", "unverified")
-"""``verified``: read in the source named. ``unverified``: from memory or from notes of others on it."""
+"""``verified``: read in the source named (a repository, a paper's abstract as its publisher or arXiv shows it), or measured by
+running it. ``unverified``: from memory or from notes of others on it."""
 STATUSES = ("shown", "skipped", "out of reach")
 """``skipped``: data that is not on this machine. ``out of reach``: it takes training, or what was never released."""
 SAME = 0.005
@@ -29,8 +30,8 @@ class Row:
         What is claimed, conditions included.
     source : str
         Paper, table, file.
-    certainty : str
-        One of ``CERTAINTIES``: of the claim as quoted here.
+    certainty : str or None
+        One of ``CERTAINTIES``: of the claim as quoted here; by default the first where something is quoted, else None.
     unit : str
         Of all figures: ``cycles``, ``ms``, ``mJ``, ``x``, ``%`` ...
     claimed, claimed_least : float or None
@@ -45,7 +46,7 @@ class Row:
 
     claim: str
     source: str
-    certainty: str = "verified"
+    certainty: str | None = None
     unit: str = ""
     claimed: float | None = None
     claimed_least: float | None = None
@@ -56,14 +57,23 @@ class Row:
     status: str = "shown"
 
     def __post_init__(self) -> None:
-        if self.certainty not in CERTAINTIES:
+        if self.certainty is None and self.quotes:
+            object.__setattr__(self, "certainty", CERTAINTIES[0])
+        if self.certainty not in (None, *CERTAINTIES):
             raise ValueError(f"{self.claim}: certainty {self.certainty!r} is none of {CERTAINTIES}")
+        if self.certainty is not None and not self.quotes:
+            raise ValueError(f"{self.claim}: the certainty of no claim")
         if self.status not in STATUSES:
             raise ValueError(f"{self.claim}: status {self.status!r} is none of {STATUSES}")
         if self.status != "shown" and not self.why:
             raise ValueError(f"{self.claim}: {self.status} without a reason")
         if self.claimed_least is not None and self.claimed is None:
             raise ValueError(f"{self.claim}: a range without an end")
+
+    @property
+    def quotes(self) -> bool:
+        """Whether something published is quoted: a figure, or in words what is out of reach."""
+        return self.claimed is not None or self.status == "out of reach"
 
     @property
     def found(self) -> float | None:
@@ -163,6 +173,6 @@ def skip_row(claim: str, source: str, *parts: str) -> Row:
     return Row(claim=claim, source=source, why=why, status="skipped")
 
 
-def leave_out(claim: str, source: str, why: str, certainty: str = "verified") -> Row:
+def leave_out(claim: str, source: str, why: str, certainty: str = CERTAINTIES[0]) -> Row:
     """Return the row of a claim that cannot be shown."""
     return Row(claim=claim, source=source, certainty=certainty, why=why, status="out of reach")
