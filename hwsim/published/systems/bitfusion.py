@@ -201,7 +201,8 @@ def explain_energy(found: dict[str, Sums]) -> str:
     return (
         f"DRAM ({bit_nj * 1e3:.3g} pJ a bit here, {theirs.dram * 1e3:.3g} there) is {min(shares):.0f} to {max(shares):.0f} % of "
         f"the energy here: with their DRAM bits instead of ours (rows above) it is {moved:.2f}x, with the energy of their buffers "
-        f"too {both:.2f}x: theirs read two operands for every product, ours an input once for all columns; a bit read from WBUF, priced in both "
+        f"too {both:.2f}x: theirs read two operands for every product, ours an input once for all columns; "
+        f"a bit read from WBUF, priced in both "
         f"as the parts that it is split into, is {wbuf:.3f} pJ here, {theirs.wbuf_read * 1e3:.3f} there"
     )
 
