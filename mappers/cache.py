@@ -1,8 +1,9 @@
 """Mappings already found, in memory and on disk, under a hash of all that a mapping depends on.
 
 The key holds the workload, the architecture, the objective, a digest of the data where times depend on data, and a digest of the
-source of engine, architectures and mappers: a changed model never returns a stale mapping. An unreadable cache is not an
-error: mappings are searched again.
+model: the sources of mapper, engine and architecture, and the values that their constants have. A changed model never returns a
+stale mapping; where sources were written since the process began, nothing is kept on disk. An unreadable cache is not an error:
+mappings are searched again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from hwsim.core import sources
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
 from hwsim.core.errors import HwsimError
@@ -23,18 +25,22 @@ from hwsim.core.mapping import Mapping
 from mappers.objective import Objective
 from mappers.search import find_mapping
 
-ROOT = Path(__file__).resolve().parents[1]
-MODEL_FOLDERS = ("hwsim/core", "hwsim/engine", "hwsim/archs", "hwsim/quant", "mappers")
+ROOTS = ("mappers.search", "hwsim.core.jit")
+"""Modules that make a mapping, besides the architecture's own; what they import belongs to them."""
 
 
 @cache
-def hash_model() -> str:
-    """Return a digest of the sources that decide what a mapping costs."""
-    digest = hashlib.blake2b(digest_size=16)
-    for folder in MODEL_FOLDERS:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(path.name.encode())
-            digest.update(path.read_bytes())
+def hash_sources(arch_module: str) -> tuple[str, bool]:
+    """Return a digest of the files that decide a mapping on an architecture, and whether they are those that this process runs."""
+    files = sources.list_files(sources.list_modules(ROOTS, arch_module))
+    return sources.hash_files(files), sources.are_as_loaded(files)
+
+
+def hash_model(arch_module: str) -> str:
+    """Return a digest of the model of the architecture whose class ``arch_module`` holds: sources, and constants as they are."""
+    digest = hashlib.blake2b(hash_sources(arch_module)[0].encode(), digest_size=16)
+    for text in sources.list_constants(sources.list_modules(ROOTS, arch_module)):
+        digest.update(text.encode() + b"\0")
     return digest.hexdigest()
 
 
@@ -56,6 +62,7 @@ class MappingCache:
 
     def __init__(self, path: Path | None) -> None:
         self._memory: dict[str, Mapping] = {}
+        self._models: dict[str, str] = {}
         self._disk: sqlite3.Connection | None = None
         if path is not None:
             with suppress(OSError, sqlite3.Error):
@@ -66,13 +73,23 @@ class MappingCache:
                 disk.execute("create table if not exists mappings (key text primary key, mapping text not null)")
                 self._disk = disk
 
+    def renew(self) -> MappingCache:
+        """Look at the model's constants again from here on; return the cache itself."""
+        self._models.clear()
+        return self
+
     def find(self, datapath: Datapath, arch: Arch, objective: Objective) -> Mapping:
         """Return the best mapping of a layer, from the cache or by search."""
-        key = make_key(datapath, arch, objective)
-        known = self._memory.get(key) or self._read(key)
+        kind = type(arch).__module__
+        if kind not in self._models:
+            self._models[kind] = hash_model(kind)
+        kept = hash_sources(kind)[1]
+        key = make_key(datapath, arch, objective, self._models[kind])
+        known = self._memory.get(key) or (self._read(key) if kept else None)
         if known is None:
             known = find_mapping(datapath, arch, objective)
-            self._write(key, known)
+            if kept:
+                self._write(key, known)
         self._memory[key] = known
         return known
 
@@ -90,15 +107,15 @@ class MappingCache:
                 self._disk.execute("insert or replace into mappings values (?, ?)", (key, to_json(mapping)))
 
 
-def make_key(datapath: Datapath, arch: Arch, objective: Objective) -> str:
-    """Return the key of a mapping."""
+def make_key(datapath: Datapath, arch: Arch, objective: Objective, model: str) -> str:
+    """Return the key of a mapping; ``model`` is the digest of `hash_model`."""
     digest = hashlib.blake2b(digest_size=20)
     neutral = replace(arch, preset="", source="", unverified=())
     for part in (arch.name, to_json(neutral), to_json(datapath.workload.key()), to_json(objective)):
         digest.update(part.encode())
         digest.update(b"\0")
     digest.update(datapath.fingerprint().encode())
-    digest.update(hash_model().encode())
+    digest.update(model.encode())
     return digest.hexdigest()
 
 

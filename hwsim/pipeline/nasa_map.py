@@ -150,7 +150,7 @@ class _Search:
         return found
 
     def _price_layers(self, loads: list[Workload], prices: Prices, label: str) -> Costs:
-        find, seen, found = open_cache().find, {}, {}
+        find, seen, found = open_cache().renew().find, {}, {}
         for i, load in enumerate(loads):
             if self.progress:
                 self.progress(f"{load.layer.name} ({label})", i, len(loads))

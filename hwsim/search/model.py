@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from hwsim.search.forms import list_columns, read_array, read_base, read_bits, r
 from hwsim.search.store import Store, choose_path
 from hwsim.search.structure import MOST_AXES, describe_structure
 from hwsim.search.tables import MOST_BITS, Float64, Int8, OutOfRange, Tables
+from hwsim.search.version import hash_sources
 from hwsim.search.whole import Costs, WholePrices
 
 Policies = Policy | str | npt.ArrayLike | Sequence[Policy | str]
@@ -42,7 +44,7 @@ class CostModel:
     policies. Arrays have the other fields, and the activation bits of tensors that no MAC layer reads, of ``base``.
 
     Prices that are not known yet are simulated when a policy asks for them, several at once, and kept on disk; `build` does
-    it beforehand. A model is a snapshot: constants changed later do not reach it.
+    it beforehand. A model is a snapshot: constants changed later do not reach it. Threads may share one; they take turns.
 
     Parameters
     ----------
@@ -90,7 +92,10 @@ class CostModel:
         self._rows = {name: row for row, name in enumerate(self._structure.macs)}
         prices = choose_prices(self.arch, energy_table)
         path = choose_path() if cache is True else Path(cache) if cache else None
-        self._book = Book(prices, objective, Store(None if self.arch.needs_data else path), workers)
+        if self.arch.needs_data or not hash_sources(type(self.arch).__module__)[1]:
+            path = None
+        self._book = Book(prices, objective, Store(path), workers)
+        self._lock = RLock()
         run = partial(simulate, tensors=tensors, image=image, seed=seed, energy_table=energy_table)
         self._whole = WholePrices(self.network, self.arch, self._book, run)
         self._regular = all(len(one.axes) <= MOST_AXES for one in self._structure.layers)
@@ -167,8 +172,12 @@ class CostModel:
         return self._look_up(policies, "peak_activation_bits")
 
     def _look_up(self, policies: Policies, metric: str) -> Any:
+        with self._lock:
+            return self._find(policies, metric)
+
+    def _find(self, policies: Policies, metric: str) -> Any:
         if isinstance(policies, list | tuple) and any(isinstance(one, Policy | str) for one in policies):
-            return np.array([self._look_up(policy, metric) for policy in policies], _find_dtype(metric))
+            return np.array([self._find(policy, metric) for policy in policies], _find_dtype(metric))
         if isinstance(policies, Policy | str):
             policy = self._read_policy(policies) if isinstance(policies, str) else policies
             columns = None if self._tables is None else list_columns(policy, self.base, self._rows)
@@ -272,7 +281,8 @@ class CostModel:
             for index in range(len(self._structure.layers))
             for place in tables.list_reachable(index, w, a, self.base.a_bits)
         ]
-        self._build(places, progress, refused=True)
+        with self._lock:
+            self._build(places, progress, refused=True)
 
     def table(
         self, layer: str, metric: str = "latency_cycles", in_bits: int | None = None, out_bits: int | None = None,
@@ -309,12 +319,13 @@ class CostModel:
         for name, bits in (("in_bits", in_bits), ("out_bits", out_bits)):
             if bits is not None:
                 read_bits(name, (bits,))
-        number = self._book.number(self._workloads[layer])
-        jobs: list[Job] = [
-            (number, (w + 1, a + 1, max(a + 1, in_bits or 0), out_bits or a + 1)) for w, a in np.ndindex(most, most)
-        ]
-        self._book.build(jobs)
-        entries = [self._book.find(job) for job in jobs]
+        with self._lock:
+            number = self._book.number(self._workloads[layer])
+            jobs: list[Job] = [
+                (number, (w + 1, a + 1, max(a + 1, in_bits or 0), out_bits or a + 1)) for w, a in np.ndindex(most, most)
+            ]
+            self._book.build(jobs)
+            entries = [self._book.find(job) for job in jobs]
         absent = float("nan") if metric == "energy_pj" else -1
         found = np.array([absent if entry is None else entry[place] for entry in entries])
         return found.reshape(most, most)
@@ -339,12 +350,13 @@ class CostModel:
         place = _find_metric(metric)
         loads = [self._workloads[name] for name in self.layers]
         formats = [(w + 1, a + 1, a + 1, a + 1) for w, a in np.ndindex(most, most)]
-        jobs = [(number, one) for number in map(self._book.number, loads) for one in formats]
 
         def describe(index: int) -> Workload:
             return at_formats(loads[index // len(formats)], jobs[index][1])
 
-        entries = self._book.find_all(jobs, describe, progress)
+        with self._lock:
+            jobs = [(number, one) for number in map(self._book.number, loads) for one in formats]
+            entries = self._book.find_all(jobs, describe, progress)
         found: Int64 | Float64 = np.array([entry[place] for entry in entries])
         return found.reshape(-1, most, most)
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +19,11 @@ import pytest
 from energy_models import load_table
 from hwsim import CostModel, simulate
 from hwsim.archs.registry import find_arch
+from hwsim.core import sources
 from hwsim.pipeline.prices import choose_prices
 from hwsim.search import book, version
 from hwsim.search.store import Entry, Store
+from mappers import cache
 
 NET, ARCH = "resnet8", "bismo:small"
 
@@ -118,16 +121,16 @@ def test_objective_counts(tmp_path):
 
 
 def test_changed_source_changes_the_key(tmp_path, monkeypatch):
-    for name in version.PACKAGES:
-        shutil.copytree(version.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in sources.PACKAGES:
+        shutil.copytree(sources.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     module = type(find_arch(ARCH)).__module__
-    before = version.hash_sources(module)
-    monkeypatch.setattr(version, "ROOT", tmp_path)
+    before, _ = version.hash_sources(module)
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
 
     def rehash() -> str:
-        version.list_modules.cache_clear()
+        sources.list_modules.cache_clear()
         version.hash_sources.cache_clear()
-        return version.hash_sources(module)
+        return version.hash_sources(module)[0]
 
     assert rehash() == before
     for file, moves in (
@@ -146,8 +149,55 @@ def test_changed_source_changes_the_key(tmp_path, monkeypatch):
     with open(tmp_path / "energy_models/data/sram_cacti7.csv", "a") as text:
         text.write("\n")
     assert rehash() != before
-    version.list_modules.cache_clear()
+    assert not version.hash_sources(module)[1]
+    sources.list_modules.cache_clear()
     version.hash_sources.cache_clear()
+
+
+def test_constant_changed_in_a_process_leaves_no_mapping_to_others(empty_cache, monkeypatch):
+    """What was mapped with it, on disk and in memory, is not what the model without it finds, nor the other way round."""
+    right = simulate(NET, ARCH, policy="w4a4")
+    with monkeypatch.context() as changed:
+        changed.setattr("hwsim.archs.bismo.datapath.PIPELINE_CYCLES", 400)
+        wrong = simulate(NET, ARCH, policy="w4a4")
+        assert wrong.cycles == CostModel(NET, ARCH, cache=False).latency_cycles("w4a4") > right.cycles
+    assert simulate(NET, ARCH, policy="w4a4") == right
+    code = f"from hwsim import simulate; print(simulate({NET!r}, {ARCH!r}, policy='w4a4').cycles)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(found.stdout) == right.cycles
+
+
+def test_sources_written_while_a_process_runs_keep_it_from_the_disk(empty_cache, tmp_path, monkeypatch):
+    """It runs what it imported, which the files do not say any more."""
+    path = tmp_path / "prices.sqlite"
+    monkeypatch.setattr("hwsim.core.BEGAN_S", 0.0)
+    version.hash_sources.cache_clear()
+    cache.hash_sources.cache_clear()
+    try:
+        cycles = CostModel(NET, ARCH, cache=path).latency_cycles("w4a4")
+        assert simulate(NET, ARCH, policy="w4a4").cycles == cycles
+        assert not path.exists()
+        assert sqlite3.connect(cache.cache_path()).execute("select count(*) from mappings").fetchone() == (0,)
+    finally:
+        version.hash_sources.cache_clear()
+        cache.hash_sources.cache_clear()
+
+
+def test_threads_that_share_a_model_get_its_prices(tmp_path):
+    """Prices on disk and prices to be simulated, asked for by eight threads at once."""
+    model = CostModel(NET, ARCH, cache=tmp_path / "prices.sqlite")
+    layers = len(model.layers)
+    policies = np.random.default_rng(0).integers(1, 4, (40, layers, 2), dtype=np.int8)
+    wanted = list(zip(model.latency_cycles(policies).tolist(), model.energy_pj(policies).tolist(), strict=True))
+    for _ in range(4):
+        shared = CostModel(NET, ARCH, cache=tmp_path / "prices.sqlite")
+
+        def ask(policy, shared=shared):
+            energy = shared.energy_pj(policy)
+            return shared.latency_cycles(policy), energy
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(ask, policies)) == wanted
 
 
 def test_modules_of_a_price_are_those_that_a_price_imports():
@@ -161,7 +211,7 @@ def test_modules_of_a_price_are_those_that_a_price_imports():
         "for load in loads: book.price(load, prices, 'cycles')\n"
         "from hwsim.search.version import list_modules\n"
         "own = [m for m in set(sys.modules) - before if m.split('.')[0] in ('hwsim', 'mappers', 'energy_models')]\n"
-        "print(sorted(set(own) - set(list_modules(type(arch).__module__)) - {'hwsim.search.version'}))"
+        "print(sorted(set(own) - set(list_modules(type(arch).__module__)) - {'hwsim.search.version', 'hwsim.core.sources'}))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
