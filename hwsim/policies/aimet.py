@@ -15,7 +15,7 @@ from typing import Any
 
 from hwsim.core.errors import InputError
 from hwsim.core.network import Network
-from hwsim.policies.names import NameTable, suggest_name
+from hwsim.policies.names import NameTable, describe_unknown
 from hwsim.policies.schemes import (
     LayerScheme,
     PolicyFile,
@@ -29,7 +29,6 @@ OLD_VERSIONS = ("0.4.0", "0.5.0", "0.6.0", "0.6.1")
 VERSIONS = (*OLD_VERSIONS, "1.0.0")
 _SECTIONS = ("activation_encodings", "param_encodings")
 _FLAT_KINDS = ("PER_TENSOR", "PER_CHANNEL")
-_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +65,12 @@ def match_encodings(
     kind: str,
     source: str,
     notes: tuple[str, ...] = (),
+    any_graph: bool = True,
 ) -> PolicyFile:
-    """Give the layers of a network the encodings of its tensors.
+    """Give the layers of a network the encodings of its tensors; a name that belongs to none of them is an error.
 
-    Without an ONNX graph the names of activations are unknown: where all of them are equally wide, every input is; else it
-    is an error.
+    With ``any_graph`` activations may be named by an ONNX graph that is not at hand: where all of them are equally wide, every
+    input is; else it is an error.
     """
     layers = require_layers(network)
     problems: list[str] = []
@@ -89,9 +89,14 @@ def match_encodings(
             weight=weight, activation=None if input_name is None else activations[input_name].scheme
         )
     _require_same_model(network, names, activations, parameters, matched, inputs_found, source)
+    unknown = names.list_unknown(parameters, activations, any_graph)
+    if unknown:
+        raise InputError(
+            source, [f"names tensors that {network.name} has not: {describe_unknown(unknown, names.known)}"]
+        )
     if problems:
         raise InputError(source, problems)
-    if parameters and activations and not inputs_found:
+    if parameters and activations and (not inputs_found or names.follow_a_graph(activations)):
         scheme, note = _assume_inputs(activations, source)
         notes = (*notes, note)
         schemes = {name: LayerScheme(weight=held.weight, activation=scheme) for name, held in schemes.items()}
@@ -107,7 +112,7 @@ def _require_same_model(
     inputs_found: int,
     source: str,
 ) -> None:
-    """Raise InputError where the file speaks of tensors that the model has not."""
+    """Raise InputError where the file speaks of no tensor of the model."""
     if (parameters and not matched) or (not parameters and not inputs_found):
         table = parameters or activations
         wanted = [n for _, held in names.layers for n in (held.weight[:1] if parameters else held.inputs[:1])]
@@ -119,12 +124,6 @@ def _require_same_model(
                 f"({first!r} ...) is one of {network.name} ({wanted[0]!r} ...)"
             ],
         )
-    if names.tensors:
-        unknown = [name for name in (*parameters, *activations) if name not in names.tensors]
-        if unknown:
-            shown = ", ".join(f"{name!r}{suggest_name(name, names.tensors)}" for name in unknown[:_SHOWN])
-            more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-            raise InputError(source, [f"names tensors that {network.name} has not: {shown}{more}"])
 
 
 def _assume_inputs(activations: Mapping[str, Encoding], source: str) -> tuple[TensorScheme | None, str]:

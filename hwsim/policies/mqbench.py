@@ -19,7 +19,7 @@ from typing import Any
 from hwsim.core.errors import InputError
 from hwsim.core.network import Network
 from hwsim.policies.aimet import Encoding, match_encodings
-from hwsim.policies.names import NameTable
+from hwsim.policies.names import NameTable, describe_unknown
 from hwsim.policies.schemes import (
     LayerScheme,
     PolicyFile,
@@ -33,6 +33,8 @@ BACKENDS = ("tensorrt", "vitis", "ppl", "nnie", "ppl-cuda")
 """Keys under which the JSON forms hold their ranges."""
 RANGE_LINE = re.compile(r"^(?P<name>\S.*): (?P<range>[-+0-9.einfa]+)$")
 """A line of the PPL CUDA form."""
+_PERMUTED = re.compile(r"_permute_\d+$")
+"""What NNIE's form has behind the name of an upsampling a second time (deploy_nnie.py)."""
 
 
 def is_snpe(raw: Mapping[str, Any]) -> bool:
@@ -67,7 +69,7 @@ def read_mqbench(raw: Mapping[str, Any], network: Network, names: NameTable, sou
     if not isinstance(held, dict) or not held:
         raise InputError(source, [f"holds no ranges under {backend}{'.' + inner if inner else ''}"])
     if backend == "nnie":
-        return _read_nnie(held, network, source)
+        return _read_nnie(held, network, names, source)
     problems = []
     read = {name: _read_entry(backend, name, value, problems) for name, value in held.items()}
     _raise(source, problems)
@@ -103,7 +105,8 @@ def _match(
         name: weights[name] for layer in layers if (name := names.find_weight(layer.name, weights)) is not None
     }
     note = f"weights of {target.title} have {target.weight.bits[0]} bits, by {target.source}"
-    if not parameters:
+    own = bool(parameters)
+    if not own:
         inputs = {layer.name: names.find_input(layer.name, activations) for layer in layers}
         ranged = [layer for layer in layers if inputs[layer.name] is not None]
         default = Encoding(scheme=_scheme(target.weight), count=1)
@@ -112,11 +115,12 @@ def _match(
             parameters = {}
     others = {name: held for name, held in activations.items() if name not in parameters}
     notes = (note,) if not weights else ()
-    return match_encodings(network, names, others, parameters, f"MQBench ranges for {target.title}", source, notes)
+    kind = f"MQBench ranges for {target.title}"
+    return match_encodings(network, names, others, parameters, kind, source, notes, any_graph=own)
 
 
-def _read_nnie(held: Mapping[str, Any], network: Network, source: str) -> PolicyFile:
-    """Read ranges by node; NNIE's form leaves grouped convolutions out (deploy_nnie.py)."""
+def _read_nnie(held: Mapping[str, Any], network: Network, names: NameTable, source: str) -> PolicyFile:
+    """Read ranges by node, one an input; NNIE's form leaves grouped convolutions out (deploy_nnie.py)."""
     target = TARGETS["nnie"]
     known = {layer.name for layer in require_layers(network)}
     if not known & set(held):
@@ -124,6 +128,17 @@ def _read_nnie(held: Mapping[str, Any], network: Network, source: str) -> Policy
         raise InputError(
             source, [f"belongs to another model: none of its {len(held)} nodes ({first!r} ...) is a layer"]
         )
+    unknown = [name for name in held if _PERMUTED.sub("", name) not in names.nodes]
+    if unknown:
+        raise InputError(source, [f"names nodes that {network.name} has not: {describe_unknown(unknown, names.nodes)}"])
+    _raise(
+        source,
+        [
+            f"{name}: got {str(value)[:80]!r}, expected a list of finite ranges"
+            for name, value in held.items()
+            if not isinstance(value, list) or not value or not all(map(_is_range, value))
+        ],
+    )
     scheme = LayerScheme(weight=_scheme(target.weight), activation=_scheme(target.activation))
     schemes = {name: scheme for name in held if name in known}
     notes = (f"8 bits a tensor, by {target.source}",)
@@ -171,11 +186,19 @@ def _read_snpe(name: str, entries: Any, problems: list[str]) -> Encoding:
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 64 or len(entries) != 1:
         problems.append(f"{name}: got {entries!r}, expected one entry with a bitwidth from 1 to 64")
         bits = 8
+    elif "min" in entries[0] or "max" in entries[0]:
+        low, high = entries[0].get("min"), entries[0].get("max")
+        if not _is_finite(low) or not _is_finite(high) or low > high:
+            problems.append(f"{name}: got the range from {low!r} to {high!r}, expected finite numbers, the lower first")
     return Encoding(scheme=TensorScheme(bits=bits, symmetric=False, per_channel=False), count=1)
 
 
 def _is_range(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_power(value: Any) -> bool:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hwsim.core.network import Network
 
+_SHOWN, _LONGEST = 4, 80
+"""How many unknown names a message has, and how many characters of each."""
 _MAC_NODES = ("Conv", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm")
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant", "BipolarQuant")
 _WEIGHT_MOVES = (*_QUANTIZERS, "Clip", "Transpose", "Identity", "Reshape", "Cast")
 _MOVES = (*_QUANTIZERS, "Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
 _KEEPING = (*_MOVES, "MaxPool", "Slice", "Pad")
 """Operators that give back values which they were given: the format of their input is that of their output."""
+_PARAMETERS = (".weight", ".bias")
 _KEEPING_LAYERS = ("flatten", "reshape", "transpose", "identity", "slice", "shuffle", "pad", "maxpool")
 
 
@@ -37,10 +40,40 @@ class NameTable:
         By layer.
     tensors : frozenset of str
         Every tensor and constant of the graph; empty where there is no graph (a network of the zoo).
+    nodes : frozenset of str
+        Every layer of the network and every node of the graph.
+    sources : frozenset of str
+        The inputs of the network.
     """
 
     layers: tuple[tuple[str, TensorNames], ...]
     tensors: frozenset[str] = frozenset()
+    nodes: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every name that a tensor can have: those of the graph, else the layers' own and those of a PyTorch state."""
+        if self.tensors:
+            return self.tensors
+        return self.sources | self.nodes | {f"{name}{suffix}" for name in self.nodes for suffix in _PARAMETERS}
+
+    def list_unknown(self, parameters: Iterable[str], activations: Collection[str], any_graph: bool) -> tuple[str, ...]:
+        """Return the names that belong to no tensor of the network.
+
+        With ``any_graph``, activations that are named by another graph (`follow_a_graph`) are none of them.
+        """
+        known = self.known
+        foreign = any_graph and self.follow_a_graph(activations)
+        return (
+            *(name for name in parameters if name not in known),
+            *(name for name in activations if name not in known and (not foreign or name.endswith(_PARAMETERS))),
+        )
+
+    def follow_a_graph(self, activations: Iterable[str]) -> bool:
+        """Whether activations are named by the export of a graph that is not at hand: none is a layer, some are unknown."""
+        names = set(activations)
+        return not self.tensors and not names & self.nodes and not names <= self.sources
 
     def find_weight(self, layer: str, known: Collection[str]) -> str | None:
         """Return the name under which a collection holds a layer's weights."""
@@ -68,8 +101,10 @@ def list_names(network: Network, model: str | os.PathLike[str] | None = None) ->
         The file is no ONNX file.
     """
     found = {layer.name: _name_layer(network, layer.name) for layer in network.mac_layers}
+    nodes = frozenset(layer.name for layer in network.layers)
+    sources = frozenset(spec.name for spec in network.inputs)
     if model is None:
-        return NameTable(layers=tuple(found.items()))
+        return NameTable(layers=tuple(found.items()), nodes=nodes, sources=sources)
     from hwsim.nets.onnx_read import read_onnx
 
     graph = read_onnx(model)
@@ -86,7 +121,14 @@ def list_names(network: Network, model: str | os.PathLike[str] | None = None) ->
             weight=(*_walk_up(node.inputs[weight], producers, _WEIGHT_MOVES), *found[name].weight),
             inputs=tuple(_walk_up(node.inputs[data], producers, _KEEPING)),
         )
-    return NameTable(layers=tuple(found.items()), tensors=frozenset(tensors))
+    nodes |= {node.name or node.outputs[0] for node in graph.nodes}
+    return NameTable(layers=tuple(found.items()), tensors=frozenset(tensors), nodes=nodes, sources=sources)
+
+
+def describe_unknown(unknown: Sequence[str], known: Collection[str]) -> str:
+    """Return the first unknown names, each with the nearest known one, and how many more there are."""
+    shown = ", ".join(f"{name[:_LONGEST]!r}{suggest_name(name[:_LONGEST], known)}" for name in unknown[:_SHOWN])
+    return shown + (f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else "")
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
