@@ -130,6 +130,7 @@ def import_onnx(
     for node in nodes:
         for name in node.inputs:
             walk.readers.setdefault(name, []).append(node.op)
+        walk.makers.update((name, node) for name in node.outputs if name)
     for node in nodes:
         _visit(walk, node)
     _add_outputs(walk)

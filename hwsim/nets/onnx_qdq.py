@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from hwsim.core.tensors import ActQuant
-from hwsim.nets.draft import StoredWeight
+from hwsim.nets.draft import Draft, StoredWeight
+from hwsim.nets.draft_passes import FUSING_OPS
 from hwsim.nets.onnx_const import Const, bound_elements, check_axis, need_const
+from hwsim.nets.onnx_elementwise import convert_unary
 from hwsim.nets.onnx_read import Node, Problem
 from hwsim.nets.onnx_walk import Act, Unpriced, Value, Walk, need_act
 
@@ -22,6 +24,8 @@ Ins = list[Value | None]
 
 PASSING = ("MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Slice", "Split", "Gather")
 """Operators that may stand between QuantizeLinear and DequantizeLinear: they give back integers that they were given."""
+_CLAMPS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0), "clip": (-np.inf, np.inf)}
+"""Activations that are a clip: their bounds; those of ``clip`` are attributes."""
 _TYPE_BITS = {
     2: (8, False),
     3: (8, True),
@@ -162,19 +166,85 @@ def _quantize_const(node: Node, const: Const, params: tuple[Any, Any], bits: int
 
 
 def convert_integer_clip(walk: Walk, node: Node, ins: Ins) -> Value:
-    """Clip between the two halves of a pair: the format is as wide as the bounds (QCDQ export)."""
+    """Clip between the two halves of a pair (QCDQ export): the format is the narrowest that holds the bounds and the zero point.
+
+    Bounds that are not the format's own ends become a clip of the values.
+    """
     low, high = (int(need_const(ins, index).array.reshape(-1)[0]) for index in (1, 2))
     if low > high or high - low >= 1 << 16:
         raise Problem(f"clips integers to {low}..{high}")
-    bits = max(1, (high - low).bit_length())
     if isinstance(ins[0], Const):
-        return Const(array=np.clip(ins[0].array, low, high).astype(ins[0].array.dtype), bits=bits, name=ins[0].name)
+        kind = ins[0].array.dtype
+        bits = _count_bits(low, high, kind.kind == "i")
+        return Const(array=np.clip(ins[0].array, low, high).astype(kind), bits=bits, name=ins[0].name)
     x = need_act(ins)
-    if x.quant is None:
+    wide = x.quant
+    if wide is None:
         raise Problem("clips integers that are none")
-    quant = replace(x.quant, bits=bits, signed=low < 0)
-    walk.sketch.set_quant(x.before[0].tensor if x.before is not None else x.tensor, quant)
-    return replace(x, quant=quant)
+    low, high = max(low, wide.low), min(high, wide.high)
+    if low > high:
+        raise Problem(f"clips integers of {wide.low}..{wide.high} to none of them")
+    ends = min(low, wide.zero_point), max(high, wide.zero_point)
+    signed = ends[0] < 0
+    quant = replace(wide, bits=_count_bits(*ends, signed), signed=signed)
+    if quant.bits > wide.bits:  # unsigned bounds fill an unsigned format at most, signed ones a signed one
+        raise Problem(f"clips integers to {low}..{high}, which no format of {wide.bits} bits holds")
+    return _clip_integers(walk, node, x, wide, quant, (low, high))
+
+
+def _count_bits(low: int, high: int, signed: bool) -> int:
+    """Return the bits of the narrowest format that holds both bounds."""
+    if not signed:
+        return max(1, high.bit_length())
+    return 1 + max(bound.bit_length() if bound >= 0 else (-bound - 1).bit_length() for bound in (low, high))
+
+
+def _clip_integers(walk: Walk, node: Node, x: Act, wide: ActQuant, quant: ActQuant, bounds: tuple[int, int]) -> Act:
+    """Record a narrower format: at the producer where nothing else reads its integers, else at a layer that clips them."""
+    held = x.before[0] if x.before is not None else x
+    producer = walk.sketch.drafts.get(held.tensor)
+    own = _is_read_once(walk, node, producer)
+    if own and bounds == (quant.low, quant.high):
+        walk.sketch.set_quant(held.tensor, quant)
+        return replace(x, quant=quant)
+    low, high = ((bound - wide.zero_point) * wide.scale for bound in bounds)
+    own = own and producer is not None and x.before is None and _is_maker(walk, node, producer)
+    if own and producer is not None and producer.op == "activation" and producer.activation in _CLAMPS:
+        floor, ceiling = _CLAMPS[producer.activation]
+        if producer.activation == "clip":
+            floor, ceiling = (float(str(producer.attrs[key])) for key in ("low", "high"))
+        producer.activation = "clip"
+        producer.attrs |= {"low": min(max(floor, low), high), "high": max(min(ceiling, high), low)}
+        producer.quant = quant
+        return replace(x, quant=quant)
+    if own and producer is not None and producer.op in FUSING_OPS and producer.activation == "none":
+        producer.quant = None  # the clip is fused into it, and the format behind it with the clip
+    act = convert_unary(walk, node, replace(x, quant=None), "clip", {"low": low, "high": high})
+    walk.sketch.set_quant(act.before[0].tensor if act.before is not None else act.tensor, quant)
+    return replace(act, quant=quant)
+
+
+def _is_read_once(walk: Walk, node: Node, producer: Draft | None) -> bool:
+    """Return whether a Clip alone reads the integers of a QuantizeLinear that alone reads a real tensor."""
+    name = node.inputs[0]
+    maker = walk.makers.get(name)
+    if (
+        maker is None
+        or maker.op != "QuantizeLinear"
+        or len(walk.readers.get(name, [])) != 1
+        or name in walk.model.outputs
+    ):
+        return False
+    if producer is not None and producer.op == "identity" and producer.origin == "QuantizeLinear":
+        return True
+    return len(walk.readers.get(maker.inputs[0], [])) == 1 and maker.inputs[0] not in walk.model.outputs
+
+
+def _is_maker(walk: Walk, node: Node, producer: Draft) -> bool:
+    """Return whether a draft is what its QuantizeLinear reads itself, with no reshape between them."""
+    maker = walk.makers[node.inputs[0]]
+    before = walk.makers.get(maker.inputs[0])
+    return before is not None and before.op == producer.origin
 
 
 def list_dynamic_quantizers(nodes: list[Node], inputs: Iterable[str], quantizers: tuple[str, ...]) -> list[str]:

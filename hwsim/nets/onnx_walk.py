@@ -38,13 +38,17 @@ Value = Act | Const
 
 @dataclass(slots=True, kw_only=True)
 class Walk:
-    """State of the walk. A name in ``poisoned`` depends on a node with a problem: its readers are skipped."""
+    """State of the walk. A name in ``poisoned`` depends on a node with a problem: its readers are skipped.
+
+    ``readers`` has the operators that read each tensor, ``makers`` the node that makes it.
+    """
 
     model: Model
     sketch: Sketch
     values: dict[str, Value] = field(default_factory=dict)
     poisoned: set[str] = field(default_factory=set)
     readers: dict[str, list[str]] = field(default_factory=dict)
+    makers: dict[str, Node] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
