@@ -135,36 +135,38 @@ def parse_policy(text: str) -> Policy:
     """Read a short string: ``w4a8``, or ``w4a8,conv1=w8a8,fc=w8a8`` with exceptions by layer name.
 
     ``g2`` behind the bits is two parallel groups, ``f8`` eight-bit fixed point (requantized by shifts alone), ``-shift`` and
-    ``-add`` behind either the operator, ``-codebook`` and the like behind that the codec.
+    ``-add`` behind either the operator, ``-codebook`` and the like behind that the codec. What a layer's string leaves open is
+    the default's, wherever that stands: ``w4a4,conv1=w8`` reads 4 bits at conv1. What the default leaves open is `LayerFormat`'s.
 
     Raises
     ------
     SpecError
         The text is not of that form.
     """
-    default, exceptions = LayerFormat(), []
+    parts = []
     for part in (piece.strip() for piece in text.split(",")):
         name, sep, short = part.rpartition("=")
         match = _SHORT.fullmatch(short)
         if not match or not short:
             raise SpecError("policy", part, "a string like w4a8, w2a2g2, f8, w6a6-add, w4a8-codebook or layer=w4a8")
-        base = _read_short(match)
-        if sep:
-            exceptions.append((name, base))
-        else:
-            default = base
-    return Policy(default=default, layers=tuple(exceptions))
+        parts.append((name, bool(sep), match))
+    default = LayerFormat()
+    for _, named, match in parts:
+        if not named:
+            default = _read_short(match, LayerFormat())
+    layers = ((name, _read_short(match, default)) for name, named, match in parts if named)
+    return Policy(default=default, layers=tuple(layers))
 
 
-def _read_short(match: re.Match[str]) -> LayerFormat:
-    operator, codec = match["operator"] or "native", match["codec"] or "native"
-    if match["f"]:
-        bits = int(match["f"])
-        return LayerFormat(w_bits=bits, a_bits=bits, scale="shift", operator=operator, codec=codec)
-    return LayerFormat(
-        w_bits=int(match["w"] or 8),
-        a_bits=int(match["a"] or 8),
-        groups=int(match["g"] or 1),
-        operator=operator,
-        codec=codec,
+def _read_short(match: re.Match[str], base: LayerFormat) -> LayerFormat:
+    """Return a format; what the string leaves open is ``base``'s."""
+    fixed = match["f"]
+    return replace(
+        base,
+        w_bits=int(fixed or match["w"] or base.w_bits),
+        a_bits=int(fixed or match["a"] or base.a_bits),
+        operator=match["operator"] or base.operator,
+        codec=match["codec"] or base.codec,
+        scale="shift" if fixed else base.scale,
+        groups=int(match["g"] or base.groups),
     )

@@ -188,6 +188,25 @@ def test_policy_strings():
     assert parse_policy("w2,c=w8a16").short == "w2a8 with 1 exceptions"
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("w4a4,c=w8", LayerFormat(w_bits=8, a_bits=4)),
+        ("c=a8,w4a6", LayerFormat(w_bits=4, a_bits=8)),
+        ("w2a2g2,c=w8a8", LayerFormat(groups=2)),
+        ("w6a6-add,c=w8", LayerFormat(w_bits=8, a_bits=6, operator="add")),
+        ("w6a6-add,c=w8a8-multiply", LayerFormat(operator="multiply")),
+        ("w4a8-codebook,c=w6", LayerFormat(w_bits=6, codec="codebook")),
+        ("w4a8-codebook,c=w8-dense", LayerFormat(codec="dense")),
+        ("f8,c=w6a6", LayerFormat(w_bits=6, a_bits=6, scale="shift")),
+        ("w4a4,c=f8", LayerFormat(scale="shift")),
+        ("c=w4", LayerFormat(w_bits=4)),
+    ],
+)
+def test_what_a_layer_leaves_open_is_the_default(text, wanted):
+    assert parse_policy(text).of("c") == wanted
+
+
 def test_network_lists_every_problem_at_once():
     bad = (
         replace(CONV, name="a"),
