@@ -35,8 +35,9 @@ def reproduce() -> tuple[Row, ...]:
     return (
         *show_bits("bismo-edge", "a bit-serial array (`bismo` edge, Zynq-7020)"),
         leave_out(
-            "accuracy on CIFAR against throughput on CPU, GPU and FPGA", PAPER,
+            "accuracy on CIFAR against throughput on CPU, GPU and FPGA", f"{PAPER} (from notes)",
             "accuracy takes training; the figures of its plots are not at hand, so the hardware's side is shown without a claim",
+            "unverified",
         ),
     )  # fmt: skip
 
