@@ -10,6 +10,7 @@ from hwsim.commands._options import choose_arch, choose_tensors, read_natural
 
 if TYPE_CHECKING:
     from hwsim.core.network import Network
+    from hwsim.core.policy import Policy
     from hwsim.core.tensors import Tensors
     from hwsim.policies.schemes import PolicyFile
 
@@ -63,7 +64,9 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
 def _convert(args: argparse.Namespace, found: PolicyFile, network: Network, own: Tensors | None) -> int:
     from hwsim.core.errors import InputError
     from hwsim.policies.native import format_native_csv, format_native_json
+    from hwsim.policies.schemes import require_filters
 
+    require_filters(found.policy, network)
     notes: tuple[str, ...] = ()
     if args.to == "aimet":
         text, notes = _format_aimet(args, found, network, own)
@@ -105,9 +108,38 @@ def _format_aimet(
             inputs = synthesize_input(network, args.seed)
             notes = (*notes, "ranges of activations are those of a drawn input: name a real one by --image")
         tensors = calibrate_network(network, tensors, found.policy, inputs)
+    else:
+        _require_own_bits(args, found, network, tensors)
     names = list_names(network, args.net if args.net.lower().endswith(".onnx") else None)
     text, more = format_aimet(network, tensors, names)
     return text, (*notes, *more, *list_losses(network, found.policy))
+
+
+def _require_own_bits(args: argparse.Namespace, found: PolicyFile, network: Network, tensors: Tensors) -> None:
+    """Raise InputError where a policy asks for other bits than those that a quantized network's scales are for."""
+    from hwsim.core.errors import InputError
+    from hwsim.nets.imported import quantized_policy
+
+    own = quantized_policy(network, tensors)
+    others = [
+        f"{layer.name} ({own.of(layer.name).short}, {found.source} has {found.policy.of(layer.name).short})"
+        for layer in network.mac_layers
+        if _read_bits(own, layer.name) != _read_bits(found.policy, layer.name)
+    ]
+    if others:
+        more = f" and {len(others) - 3} more layers" if len(others) > 3 else ""
+        raise InputError(
+            args.weights or args.net,
+            [
+                f"is quantized already, to other bits than the policy's: {', '.join(others[:3])}{more}; name float weights by "
+                "--weights, or its own policy"
+            ],
+        )
+
+
+def _read_bits(policy: Policy, layer: str) -> tuple[int, int]:
+    fmt = policy.of(layer)
+    return fmt.w_bits, fmt.a_bits
 
 
 def _check(args: argparse.Namespace, found: PolicyFile, network: Network, own: Tensors | None) -> int:

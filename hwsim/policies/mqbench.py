@@ -189,7 +189,7 @@ def _read_snpe(name: str, entries: Any, problems: list[str]) -> Encoding:
     elif "min" in entries[0] or "max" in entries[0]:
         low, high = entries[0].get("min"), entries[0].get("max")
         if not _is_finite(low) or not _is_finite(high) or low > high:
-            problems.append(f"{name}: got the range from {low!r} to {high!r}, expected finite numbers, the lower first")
+            problems.append(f"{name}: got the range {str((low, high))[:80]}, expected finite numbers, the lower first")
     return Encoding(scheme=TensorScheme(bits=bits, symmetric=False, per_channel=False), count=1)
 
 

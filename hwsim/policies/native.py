@@ -2,7 +2,8 @@
 
 JSON: ``{"format": "hwsim.policy/1", "network": ..., "default": FORMAT, "layers": {name: FORMAT}}``, FORMAT an object with
 the fields of `hwsim.core.policy.LayerFormat` (``w_bits``, ``a_bits``, ``operator``, ``codec``) and, where they are known,
-``weight`` and ``activation`` with the fields of `hwsim.policies.schemes.TensorScheme`. CSV: a line a layer, a column a field of
+``weight`` and ``activation`` with the fields of `hwsim.policies.schemes.TensorScheme`, null for a tensor that is not quantized;
+where the bits stand in both places they agree. CSV: a line a layer, a column a field of
 LayerFormat; the line ``*`` is the default. Fields that are left out keep their defaults; unknown ones are errors.
 """
 
@@ -18,13 +19,16 @@ from typing import Any
 from hwsim.core.errors import HwsimError, InputError
 from hwsim.core.network import Network
 from hwsim.core.policy import LayerFormat, Policy
-from hwsim.policies.schemes import LayerScheme, PolicyFile, TensorScheme
+from hwsim.nets.imported import FLOAT_BITS
+from hwsim.policies.schemes import WIDEST_BITS, LayerScheme, PolicyFile, TensorScheme
 
 FORMAT = "hwsim.policy/1"
 DEFAULT_ROW = "*"
 """Name of the line of a CSV that holds the default."""
 _FIELDS = tuple(field.name for field in dataclasses.fields(LayerFormat))
-_TENSORS = ("weight", "activation")
+_BITS = {"weight": "w_bits", "activation": "a_bits"}
+"""Field of LayerFormat that has the bits of a tensor."""
+_TENSORS = tuple(_BITS)
 _TOP = ("format", "network", "default", "layers", "source")
 
 
@@ -76,6 +80,8 @@ def format_native_json(found: PolicyFile, network: Network) -> str:
             tensor = getattr(held, what) if held is not None else None
             if tensor is not None:
                 layers[layer.name][what] = {k: v for k, v in dataclasses.asdict(tensor).items() if v is not None}
+            elif held is not None:
+                layers[layer.name][what] = None
     data = {
         "format": FORMAT,
         "network": network.name,
@@ -96,7 +102,10 @@ def read_native_csv(text: str, network: Network, source: str) -> PolicyFile:
     UnknownName
         A layer that the network has not, with the nearest names.
     """
-    rows = [row for row in csv.reader(io.StringIO(text)) if row and any(cell.strip() for cell in row)]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text)) if row and any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise InputError(source, [f"is no CSV: {error}"]) from None
     header = [cell.strip() for cell in rows[0]] if rows else []
     if not header or header[0] != "layer" or any(name not in _FIELDS for name in header[1:]):
         raise InputError(
@@ -142,18 +151,31 @@ def _read_format(
         return base, None
     problems.extend(f"unknown field `{where}.{key}`" for key in entry if key not in (*_FIELDS, *_TENSORS))
     values = {key: _freeze(value) for key, value in entry.items() if key in _FIELDS}
+    tensors = {what: _read_tensor(f"{where}.{what}", entry[what], problems) for what in _TENSORS if what in entry}
     fmt = base
+    for what, field in _BITS.items():
+        if what not in entry or (tensors[what] is None and entry[what] is not None):
+            continue
+        tensor = tensors[what]
+        bits = FLOAT_BITS if tensor is None else min(tensor.bits, WIDEST_BITS)
+        if values.setdefault(field, bits) != bits:
+            said = "null (not quantized)" if tensor is None else f"{tensor.bits} bits"
+            problems.append(f"{where}: {field} is {values[field]!r} and {what} is {said}, which contradict each other")
     try:
         fmt = dataclasses.replace(base, **values)
     except HwsimError as error:
         problems.append(f"{where}: {error}")
     except TypeError as error:
         problems.append(f"{where}: {error}")
-    tensors = {what: _read_tensor(f"{where}.{what}", entry[what], problems) for what in _TENSORS if what in entry}
-    return fmt, LayerScheme(**tensors) if tensors else None
+    if not tensors:
+        return fmt, None
+    open_ones = {what: TensorScheme(bits=getattr(fmt, field)) for what, field in _BITS.items() if what not in tensors}
+    return fmt, LayerScheme(**tensors, **open_ones)
 
 
 def _read_tensor(where: str, entry: Any, problems: list[str]) -> TensorScheme | None:
+    if entry is None:
+        return None
     names = tuple(field.name for field in dataclasses.fields(TensorScheme))
     if not isinstance(entry, dict) or "bits" not in entry:
         problems.append(f"{where} is no object with bits")

@@ -9,17 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from hwsim.core.errors import InputError
+from hwsim.core.layer import Layer
 from hwsim.core.network import Network
 from hwsim.core.tensors import ActQuant, LayerTensors
 from hwsim.nets.imported import Imported, find_activation
 from hwsim.policies.names import suggest_name
 from hwsim.policies.schemes import LayerScheme, PolicyFile, TensorScheme, assemble_policy, require_layers
 
+_SHOWN = 4
+
 
 def read_onnx_policy(path: str | os.PathLike[str], network: Network) -> PolicyFile:
     """Return the formats of a quantized ONNX file for a network: the same one, or one with the same layers.
 
-    Layers are matched by name, else by the name of their weights, else in order where every shape is the same.
+    Layers are matched by name, else by the name of their weights, both of the same shape, else in order where every shape is
+    the same.
 
     Raises
     ------
@@ -83,13 +87,32 @@ def _match_layers(imported: Imported, network: Network, source: str) -> tuple[di
         (by_weight, "layers matched by the names of their weights"),
     ):
         if all(layer.name in table for layer in layers):
-            return {layer.name: table[layer.name] for layer in layers}, how
+            matched = {layer.name: table[layer.name] for layer in layers}
+            _require_shapes(imported, network, matched, source)
+            return matched, how
     others = imported.network.mac_layers
     wanted = [_shape(layer_shape) for layer_shape in layers]
     if [_shape(layer_shape) for layer_shape in others] == wanted:
         pairs = {layer.name: other.name for layer, other in zip(layers, others, strict=True)}
         return pairs, "layers matched in order: every shape is the same, no name is"
     raise InputError(source, [_tell_difference(network, known, by_weight)])
+
+
+def _require_shapes(imported: Imported, network: Network, matched: Mapping[str, str], source: str) -> None:
+    """Raise InputError where layers of the same name differ in shape."""
+    problems = []
+    for name, other in matched.items():
+        expected, found = (_describe_shape(layer) for layer in (network.layer(name), imported.network.layer(other)))
+        if expected != found:
+            problems.append(f"layer {name} has weights {found}, expected {expected}")
+    if problems:
+        more = f" and {len(problems) - _SHOWN} more layers" if len(problems) > _SHOWN else ""
+        raise InputError(source, [f"holds another model than {network.name}: {', '.join(problems[:_SHOWN])}{more}"])
+
+
+def _describe_shape(layer: Layer) -> str:
+    groups = f" in {layer.G} groups" if layer.G > 1 else ""
+    return f"{layer.G * layer.K}x{layer.C}x{layer.R}x{layer.S}{groups}"
 
 
 def _tell_difference(network: Network, known: set[str], by_weight: Mapping[str, str]) -> str:

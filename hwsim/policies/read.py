@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def _read_json(text: str, network: Network, model: str | os.PathLike[str] | None
         raise InputError(source, [f"is no JSON: {error.msg} in line {error.lineno}"]) from None
     except RecursionError:
         raise InputError(source, ["is no JSON: nested too deeply"]) from None
+    except ValueError:  # what json.loads raises beside its own error: a number longer than Python converts
+        raise InputError(source, [f"holds an integer of more than {sys.get_int_max_str_digits():,} digits"]) from None
     except _BadName as error:
         raise InputError(source, [str(error)]) from None
     if isinstance(raw, list):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hwsim.core.check import require_int
-from hwsim.core.errors import InputError
+from hwsim.core.errors import InputError, SpecError
 from hwsim.core.layer import Layer
 from hwsim.core.network import Network
 from hwsim.core.policy import LayerFormat, Policy
@@ -115,6 +115,25 @@ def require_channels(where: str, count: int, layer: Layer, problems: list[str]) 
     channels = layer.G * layer.K
     if count not in (1, channels):
         problems.append(f"{where} has {count} per-channel entries, layer {layer.name} has {channels} output channels")
+
+
+def require_filters(policy: Policy, network: Network) -> None:
+    """Raise SpecError where bits by channel are for another number of filters than a layer has.
+
+    A policy with groups is for the widened network, which is checked when it is widened.
+    """
+    if policy.default.groups > 1:
+        return
+    for layer in network.mac_layers:
+        held = count_filters(policy.of(layer.name))
+        if held not in (0, layer.G * layer.K):
+            where = f"policy for layer {layer.name}: channel_bits"
+            raise SpecError(where, f"{held} filters", f"{layer.G * layer.K}, those of the layer")
+
+
+def count_filters(fmt: LayerFormat) -> int:
+    """Return how many filters a format's bits by channel are for; 0 where it has none."""
+    return sum(count for _, count in fmt.channel_bits)
 
 
 def require_layers(network: Network) -> tuple[Layer, ...]:

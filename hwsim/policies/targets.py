@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hwsim.core.errors import UnknownName
 from hwsim.core.network import Network
-from hwsim.policies.schemes import PolicyFile, TensorScheme
+from hwsim.policies.schemes import PolicyFile, TensorScheme, count_filters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,9 @@ def check_target(found: PolicyFile, network: Network, target: Target) -> tuple[s
         if fmt.codec not in ("native", "dense"):
             problems.append(f"layer {layer.name}: codec {fmt.codec}, {target.title} reads dense integers")
         if fmt.channel_bits:
-            problems.append(f"layer {layer.name}: bits by channel, {target.title} has one width a layer")
+            filters, own = count_filters(fmt), layer.G * layer.K
+            count = f" of {filters} filters where the layer has {own}" if filters != own else ""
+            problems.append(f"layer {layer.name}: bits by channel{count}, {target.title} has one width a layer")
         if fmt.groups > 1:
             problems.append(
                 f"layer {layer.name}: {fmt.groups} parallel groups, a network for {target.title} is widened before"
