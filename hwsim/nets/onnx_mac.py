@@ -95,7 +95,10 @@ def attach_weight(walk: Walk, draft: Draft, const: Const, order: tuple[int, ...]
         draft.stored = StoredWeight(stored=stored, scale=scale, zero=held.zero, axis=0, bits=held.bits)
         return
     if held is not None:
-        walk.sketch.note("weights quantized along another axis than the output channels, taken as float", draft.name)
+        walk.sketch.note(
+            f"weights quantized along axis {held.axis}, expected {order[0]} (output channels), taken as float",
+            draft.name,
+        )
     weight = const.array.transpose(order).reshape(shape)
     draft.weight = weight if factor == 1.0 else weight * np.float64(factor)
 

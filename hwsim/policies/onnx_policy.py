@@ -35,7 +35,8 @@ def read_onnx_policy(path: str | os.PathLike[str], network: Network) -> PolicyFi
     source = Path(path).name
     imported = import_onnx(path)
     if imported.tensors is None or not any(held.w_scale is not None for held in imported.tensors.layers.values()):
-        raise InputError(source, ["quantizes no weights, so it implies no policy"])
+        reasons = [note for note in imported.notes if note.startswith("weights quantized along axis")]
+        raise InputError(source, reasons or ["quantizes no weights, so it implies no policy"])
     schemes = {layer.name: _describe(imported, layer.name) for layer in imported.network.mac_layers}
     matched, note = _match_layers(imported, network, source)
     found = {name: schemes[other] for name, other in matched.items()}

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwsim.core.check import require_choice, require_int
+from hwsim.core.errors import InputError
 from hwsim.core.tensors import Array
 from hwsim.quant.rows import check_weights
 from hwsim.quant.uniform import choose_dtype
@@ -63,8 +64,15 @@ def choose_fraction_bits(deviation: float, signed: bool, bounded: bool = True) -
     """Return the fractional length of a tensor of some standard deviation by F8Net's rule.
 
     0 to 8 (7 signed) as in its code, whose networks are trained to suit it; any where not ``bounded``.
+
+    Raises
+    ------
+    InputError
+        The deviation is not finite.
     """
     largest = WORD_BITS - int(signed)
+    if not np.isfinite(deviation):
+        raise InputError("values", [f"have a standard deviation of {deviation}: float32 holds no more than 3.4e+38"])
     if not deviation > 0:
         return largest
     factor = SIGNED_FACTOR if signed else UNSIGNED_FACTOR
@@ -94,18 +102,36 @@ def quantize_fixed(
         ``search``: the one of least squared error, without bounds (a hardware shifter has none either).
     fraction_bits : int, optional
         Instead of either.
+
+    Raises
+    ------
+    InputError
+        Values are NaN or infinite, or so large that float32 overflows: in their standard deviation or in what the words stand for.
     """
     require_int("bits", bits, 2, 16)
     require_choice("method", method, ("rule", "search"))
     reals = check_weights(values)
     if fraction_bits is None and method == "rule":
-        fraction_bits = choose_fraction_bits(float(np.std(reals)), signed) + bits - WORD_BITS
+        fraction_bits = choose_fraction_bits(_measure_deviation(reals), signed) + bits - WORD_BITS
     elif fraction_bits is None:
         fraction_bits = _search_fraction(reals, bits, signed)
     stored = _round(reals, bits, signed, fraction_bits)
+    if np.ldexp(np.abs(stored).max(), -fraction_bits) > np.finfo(np.float32).max:
+        largest = float(np.abs(reals).max())
+        raise InputError("values", [f"reach {largest:g}, which words of {bits} bits round beyond float32"])
     return FixedTensor(
         stored=stored.astype(choose_dtype(bits, signed)), fraction_bits=fraction_bits, bits=bits, signed=signed
     )
+
+
+def _measure_deviation(reals: npt.NDArray[np.float32]) -> float:
+    """Return the standard deviation as float32 has it, the rule's own arithmetic."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = float(np.std(reals))
+    if not np.isfinite(deviation):
+        largest = float(np.abs(reals).max())
+        raise InputError("values", [f"reach {largest:g}: their standard deviation is beyond float32"])
+    return deviation
 
 
 def shift_words(

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from hwsim.core.errors import InputError
 from hwsim.engine.functional import run_integer
 from hwsim.nets.imported import find_activation
 from hwsim.nets.onnx_import import import_onnx
+from hwsim.policies.read import read_policy
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -50,14 +52,17 @@ class ClipGraph:
         weight = self.node("DequantizeLinear", weight, self.const(np.float32(0.0213)), self.const(np.int8(0)))
         return self.node("Conv", x, weight, name=name, pads=[1] * 4)
 
-    def compare(self, path, *outputs):
-        """Run both; the outputs are pairs of scale ``STEP``."""
+    def save(self, path, *outputs):
         infos = [onnx.helper.make_tensor_value_info(out, 1, None) for out in outputs]
         inits = [onnx.numpy_helper.from_array(value, name) for name, value in self.consts.items()]
         inputs = [onnx.helper.make_tensor_value_info("x", 1, [1, 3, 8, 8])]
         graph = onnx.helper.make_graph(self.nodes, "g", inputs, infos, inits)
         opset = [onnx.helper.make_opsetid("", 17)]
         onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+
+    def compare(self, path, *outputs):
+        """Run both; the outputs are pairs of scale ``STEP``."""
+        self.save(path, *outputs)
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         data = (self.rng.standard_normal((1, 3, 8, 8)) * 4).astype(np.float32)
@@ -128,3 +133,16 @@ def test_weights_fit_the_bits_that_their_bounds_imply(tmp_path, bounds, bits):
     assert held.w_bits == bits
     assert held.weight.min() >= -(1 << (bits - 1))
     assert held.weight.max() < 1 << (bits - 1)
+
+
+def test_scales_along_the_inputs_are_named(tmp_path):
+    """As many scales as a filter has inputs, along axis 1: no integer datapath multiplies by them after its sum."""
+    g = ClipGraph()
+    x = g.pair("x", 0.1)
+    ints, scales = g.const(g.rng.integers(-7, 8, (4, 3, 3, 3)).astype(np.int8)), g.const(np.float32([0.01, 0.02, 0.03]))
+    weight = g.node("DequantizeLinear", ints, scales, axis=1)
+    g.save(tmp_path / "m.onnx", g.pair(g.node("Conv", x, weight, name="c", pads=[1] * 4), STEP))
+    network = import_onnx(tmp_path / "m.onnx").network
+    said = r"weights quantized along axis 1, expected 0 \(output channels\), taken as float"
+    with pytest.raises(InputError, match=said):
+        read_policy(tmp_path / "m.onnx", network)

@@ -379,3 +379,16 @@ def test_entropy_limits_are_those_of_a_naive_search():
             scores.append((score, -cut))
         wanted.append(-min(scores)[1] * float(row.max()) / BINS)
     np.testing.assert_allclose(choose_entropy_limits(rows, levels), wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("largest", "method", "said"),
+    [
+        (1e37, "rule", "values: reach 1e+37: their standard deviation is beyond float32"),
+        (3.4e38, "search", "values: reach 3.4e+38, which words of 8 bits round beyond float32"),
+    ],
+)
+def test_fixed_point_of_huge_values_takes_one_line(largest, method, said):
+    with pytest.raises(InputError) as caught:
+        quantize_fixed(np.array([largest, -largest / 3]), method=method)
+    assert str(caught.value) == said
