@@ -12,31 +12,68 @@ if TYPE_CHECKING:
     from accel_rtl.power.energy import Energy
     from accel_rtl.power.energy_blocks import Block, Measured
     from accel_rtl.power.layer_stimuli import LayerRun
+    from accel_rtl.power.liberty import Library
+    from accel_rtl.power.stimuli import Stimulus
     from hwsim.core.arch import Arch
 
+_OF_A_NETWORK = ("--image", "--layer", "--weights", "--policy", "--batch")
+_DEFAULTS = {"batch": 1, "period_ps": 4000.0, "slew_ps": 100.0}
 PARTS = ("switching", "internal", "clock", "leakage")
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Raise SpecError for options that do not go together."""
+    """Raise SpecError for options that do not go together; those of --energy that were left out get their defaults."""
     from hwsim.core.errors import SpecError
 
+    values = {"--net": args.net, **{name: getattr(args, name[2:]) for name in _OF_A_NETWORK}}
     if not args.energy:
-        for name, value in (("--net", args.net), ("--image", args.image), ("--layer", args.layer)):
-            if value:
-                raise SpecError(name, value, "--energy beside it")
-        return
-    if args.target != "asic":
+        values |= {"--period-ps": args.period_ps, "--slew-ps": args.slew_ps, "--no-glitches": args.no_glitches or None}
+    elif args.target != "asic":
         raise SpecError("--energy", args.target, "--target asic and --liberty FILE beside it")
-    if not args.block:
+    elif not args.block:
         from accel_rtl.power.energy_blocks import OPERATIONS
 
         raise SpecError("--energy", "the whole accelerator", f"--block NAME beside it: {', '.join(OPERATIONS)}")
-    if not args.net and (args.image or args.layer):
-        raise SpecError("--image" if args.image else "--layer", args.image or args.layer, "--net beside it")
+    if not args.energy or not args.net:
+        for name, value in values.items():
+            if value not in (None, ""):
+                raise SpecError(name, value, f"{'--net' if args.energy else '--energy'} beside it")
+    for name, value in _DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     for name, value in (("--period-ps", args.period_ps), ("--slew-ps", args.slew_ps)):
         if not 0 < value <= 1e9:
             raise SpecError(name, value, "a number above 0, at most 1e9")
+
+
+def check_slew(library: Library, slew_ps: float) -> None:
+    """Raise SpecError for a transition beyond the slowest one that the library's power tables have."""
+    from hwsim.core.errors import SpecError
+
+    arcs = (arc for cell in library.cells.values() for pin in cell.pins for arc in pin.power)
+    slowest = max((slew for arc in arcs for table in (arc.rise, arc.fall) for slew in table.slews_ns), default=0.0)
+    if slowest and slew_ps > slowest * 1e3 * (1 + 1e-9):
+        raise SpecError(
+            "--slew-ps", slew_ps, f"at most {slowest * 1e3:g}, the slowest in {library.name}'s power tables"
+        )
+
+
+def prepare_stimuli(args: argparse.Namespace, arch: Arch, spec: Any) -> list[Stimulus]:
+    """Return what the network's layers put to a block; nothing without a network, where a draw drives it."""
+    from accel_rtl.power.layer_stimuli import drive_layer
+    from accel_rtl.shell.store import StoreUnit
+    from accel_rtl.shell.vector import VectorUnit
+    from hwsim.core.errors import SpecError
+
+    if not args.net:
+        if isinstance(spec, StoreUnit | VectorUnit):
+            raise SpecError("--block", args.block, "--net NAME beside it: only a network's layers drive it")
+        return []
+    stimuli = [drive_layer(spec, arch, run) for run in list_runs(args, arch)]
+    found = [stimulus for stimulus in stimuli if stimulus is not None]
+    if not found:
+        raise SpecError("--net", args.net, f"a network with a layer that runs on {args.block}")
+    return found
 
 
 def run_energy(args: argparse.Namespace, arch: Arch) -> int:
@@ -44,27 +81,16 @@ def run_energy(args: argparse.Namespace, arch: Arch) -> int:
     from pathlib import Path
 
     from accel_rtl.accelerator import find_engine
-    from accel_rtl.power.energy_blocks import (
-        draw_stimulus,
-        find_spec,
-        map_block,
-        measure,
-        measure_idle,
-        sum_up,
-    )
-    from accel_rtl.power.layer_stimuli import drive_layer
-    from hwsim.core.errors import SpecError
+    from accel_rtl.power.energy_blocks import draw_stimulus, find_spec, map_block, measure, measure_idle, sum_up
+    from accel_rtl.power.liberty import read_library
 
-    find_spec(find_engine(arch), args.block)
-    runs = list_runs(args, arch) if args.net else []
+    liberty = Path(args.liberty).absolute()
+    spec = find_spec(find_engine(arch), args.block)
+    check_slew(read_library(liberty), args.slew_ps)
+    stimuli = prepare_stimuli(args, arch, spec)
     print(f"hwsim: {arch.name} {arch.preset} {args.block}: Yosys maps it to standard cells", file=sys.stderr)
-    block = map_block(arch, args.block, Path(args.liberty).absolute())
-    if runs:
-        stimuli = [stimulus for run in runs if (stimulus := drive_layer(block.spec, arch, run)) is not None]
-        if not stimuli:
-            raise SpecError("--net", args.net, f"a network with a layer that runs on {args.block}")
-    else:
-        stimuli = [draw_stimulus(block, args.seed)]
+    block = map_block(arch, args.block, liberty)
+    stimuli = stimuli or [draw_stimulus(block, args.seed)]
     found = []
     options = {"period_ps": args.period_ps, "slew_ns": args.slew_ps / 1e3}
     for stimulus in stimuli:

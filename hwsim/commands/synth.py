@@ -45,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     energy.add_argument("--policy", metavar="TEXT", help="bits, e.g. w8a8 (default: the file's own, else w8a8)")
     energy.add_argument("--image", metavar="FILE", help="input images (.npy, or .png/.jpg with pillow)")
-    energy.add_argument("--batch", type=read_positive, default=1, metavar="N", help="images of them (default: 1)")
-    energy.add_argument("--period-ps", type=float, default=4000, metavar="PS", help="clock period (default: 4000)")
-    energy.add_argument("--slew-ps", type=float, default=100, metavar="PS", help="transition of inputs (default: 100)")
+    energy.add_argument("--batch", type=read_positive, metavar="N", help="images of them (default: 1)")
+    energy.add_argument("--period-ps", type=float, metavar="PS", help="clock period (default: 4000)")
+    energy.add_argument("--slew-ps", type=float, metavar="PS", help="transition of inputs (default: 100)")
     energy.add_argument("--no-glitches", action="store_true", help="settled values alone: faster")
 
 

@@ -192,11 +192,18 @@ def test_bad_requests_take_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         ((*block, "--liberty", ihp, "--period-ps", "0"), "--period-ps: got 0.0, expected a number above 0"),
         (("--arch", "fixed8", "--liberty", ihp, "--net", "resnet8"), "--net: got 'resnet8', expected --energy beside it"),
         (("--arch", "bismo", "--block", "store", "--energy", "--liberty", ihp), "has no RTL"),
+        ((*block, "--liberty", ihp, "--slew-ps", "99999999"), "--slew-ps: got 99999999.0, expected at most "),
+        ((*block, "--liberty", ihp, "--batch", "1"), "--batch: got 1, expected --net beside it"),
+        (("--arch", "fixed8", "--liberty", ihp, "--batch", "2"), "--batch: got 2, expected --energy beside it"),
+        (("--arch", "fixed8", "--liberty", ihp, "--slew-ps", "100"), "--slew-ps: got 100.0, expected --energy beside it"),
+        (("--arch", "fixed8", "--liberty", ihp, "--policy", "w8a8"), "--policy: got 'w8a8', expected --energy beside it"),
+        (("--arch", "fixed8", "--liberty", ihp, "--no-glitches"), "--no-glitches: got True, expected --energy beside it"),
     ):  # fmt: skip
         code, text, error = run(capsys, *words)
         lines = [line for line in error.splitlines() if line.startswith("hwsim: error")]
         assert (code, text, len(lines)) == (2, "", 1), (words, error)
         assert message in lines[0], error
+        assert "Yosys" not in error  # nothing is mapped before a request is whole
 
 
 @pytest.mark.parametrize("name", ["conv2d_1", "conv2d_5", "conv2d_6", "dense", "average_pooling2d", "add_1"])
