@@ -215,7 +215,9 @@ class NetworkRun:
         if arch.needs_data and layer.kind == "mac":
             data = LayerData(activation=operands[0], zero_point=quants[layer.inputs[0]].zero_point, codec=codec)
         datapath: Datapath = arch.bind(load, data)
-        mapping = open_cache().renew().find(datapath, arch, choose_prices(arch, None).make_objective("cycles", datapath))
+        mapping = (
+            open_cache().renew().find(datapath, arch, choose_prices(arch, None).make_objective("cycles", datapath))
+        )
         return compile_layer(datapath, arch, mapping, derive_parameters(layer, tensors, quants), weight, operands)
 
 

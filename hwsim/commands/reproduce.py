@@ -109,8 +109,7 @@ def format_difference(row: Row) -> str:
 def list_cells(row: Row) -> list[str]:
     """Return the cells of a row behind its claim."""
     figures = [format_figure(getattr(row, name), row.unit) for name in FIGURES[1:]]
-    certainty = row.certainty if row.claimed is not None or row.status == "out of reach" else "-"
-    return [row.unit, format_claimed(row), *figures, format_difference(row), certainty]
+    return [row.unit, format_claimed(row), *figures, format_difference(row), row.certainty or "-"]
 
 
 HEADS = ("unit", "claimed", "equations", "simulated", "RTL", "difference", "certainty")

@@ -62,7 +62,6 @@ def locate(module: str) -> Path | None:
         for path in (place.with_suffix(".py"), place / "__init__.py"):
             if path.is_file():
                 return path
-        return None
     file = getattr(sys.modules.get(module), "__file__", None)
     return Path(file) if file else None
 

@@ -121,7 +121,12 @@ def simulate_traced(
         if load.layer.kind == "mac":
             arch.check(load)
     run = _Run(
-        arch=arch, prices=prices, objective=objective, cache=open_cache().renew(), progress=progress, count=len(workloads)
+        arch=arch,
+        prices=prices,
+        objective=objective,
+        cache=open_cache().renew(),
+        progress=progress,
+        count=len(workloads),
     )
     if tensors is not None:
         check_finite(network, tensors)
