@@ -8,9 +8,10 @@ from math import lcm
 
 import numpy as np
 
-from hwsim.core.datapath import Datapath, count_tiles
+from hwsim.core.datapath import Datapath
 from hwsim.core.layer import Layer
-from hwsim.core.mapping import ORDERS, TILE_DIMS, C, G, Int64, K, N, P, Q
+from hwsim.core.mapping import ORDERS, TILE_DIMS, C, G, Int64, K, Q
+from hwsim.core.tile_sums import count_tiles, list_tile_sizes
 from hwsim.engine.lower import count_byte_elements
 
 ORDER_CODES = np.array([["MKC".index(loop) for loop in order] for order in ORDERS], np.int64)
@@ -49,20 +50,12 @@ def sum_output_tiles(layer: Layer, tilings: Int64, value: Callable[[Int64], Int6
     ----------
     tilings : int64 [candidates, 6]
     value : callable
-        From sizes, int64 [candidates, 6], to int64 [candidates].
+        From sizes, int64 [sizes, 6], to int64 [sizes].
     """
-    dims = np.array([getattr(layer, dim) for dim in TILE_DIMS], np.int64)
-    whole = np.minimum(tilings, dims)
+    whole = tilings.copy()
     whole[:, C] = layer.C
-    full, rest = dims // whole, dims % whole
-    cut = [dim for dim in (N, G, K, P, Q) if rest[:, dim].any()]
-    total = np.zeros(len(tilings), np.int64)
-    for ragged in product((False, True), repeat=len(cut)):
-        mask = np.zeros(len(TILE_DIMS), bool)
-        mask[cut] = ragged
-        count = np.where(mask, rest > 0, full).prod(axis=1)
-        total += count * value(np.where(mask, np.maximum(rest, 1), whole))
-    return total
+    sizes = list_tile_sizes(layer, whole)
+    return sizes.add_up(value(sizes.size))
 
 
 def list_tilings(datapath: Datapath) -> Int64:

@@ -174,8 +174,10 @@ class Arch(ABC):
 
         Its workload has activations as they are stored (`choose_stored_bits`).
         """
-        stored = [self.choose_stored_bits(bits) for bits in (*workload.operand_bits, workload.out_bits)]
-        workload = replace(workload, operand_bits=tuple(stored[:-1]), out_bits=stored[-1])
+        given = (*workload.operand_bits, workload.out_bits)
+        stored = tuple(map(self.choose_stored_bits, given))
+        if stored != given:
+            workload = replace(workload, operand_bits=stored[:-1], out_bits=stored[-1])
         if workload.layer.kind == "mac":
             self.check(workload)
             return self.bind_mac(workload, data)

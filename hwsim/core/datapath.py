@@ -13,9 +13,7 @@ from hwsim.core.bits import Bits
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.policy import LayerFormat
-from hwsim.core.tile_sums import count_tiles as count_tiles
 from hwsim.core.tile_sums import list_tile_sizes, sum_over_sizes
-from hwsim.core.tile_sums import sum_over_tiles as sum_over_tiles
 
 if TYPE_CHECKING:
     from hwsim.core.actions import Action

@@ -50,9 +50,10 @@ from hwsim.archs.scnn import kernel_products, kernel_tiles
 from hwsim.archs.scnn.planes import Cut, choose_pitch, cut_axis, find_axes, list_blocks
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
-from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload, count_tiles
+from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload
 from hwsim.core.errors import Infeasible
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q, list_boxes
+from hwsim.core.tile_sums import count_tiles
 from hwsim.quant.runs import PrunedWeights, RunFormat
 
 if TYPE_CHECKING:

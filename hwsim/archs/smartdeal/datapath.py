@@ -66,8 +66,9 @@ from hwsim.archs.smartdeal.spec import ACTIVATION_BITS
 from hwsim.archs.smartdeal.storage import Storage, measure_storage
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
-from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload, count_tiles
+from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
+from hwsim.core.tile_sums import count_tiles
 from hwsim.quant.decompose import Decomposed
 
 if TYPE_CHECKING:
