@@ -109,7 +109,7 @@ def _compare(what: str, theirs: Mapping[str, Figures], ours: Mapping[str, Figure
     """Return a machine's figure over that of smartdeal by network, and that of the convolutions alone."""
     whole, convs = ("cycles", "conv_cycles") if what == "cycles" else ("energy_pj", "conv_energy_pj")
     return {
-        name: tuple(getattr(one, field) / getattr(ours[name], field) for field in (whole, convs))  # type: ignore[misc]
+        name: (getattr(one, whole) / getattr(ours[name], whole), getattr(one, convs) / getattr(ours[name], convs))
         for name, one in theirs.items()
     }
 
