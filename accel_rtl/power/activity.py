@@ -167,11 +167,15 @@ class Simulation:
             state_first=self._state_first, reads=self._accesses[0], writes=self._accesses[1],
         )  # fmt: skip
 
+    @property
+    def _mask(self) -> np.uint64:
+        """The bits of a word that are streams that count."""
+        return _FULL >> np.uint64(LANES - self.lanes)
+
     def _run(self, stimulus: Uint64, counted: bool) -> Uint64:
         in_nets, out_nets = self._ports
         outputs = np.empty((len(stimulus), out_nets.size), np.uint64)
-        lanes = _FULL >> np.uint64(LANES - self.lanes)
-        given: list[Any] = [stimulus, in_nets, out_nets, *self._arrays, lanes, int(counted), int(self.timed)]
+        given: list[Any] = [stimulus, in_nets, out_nets, *self._arrays, self._mask, int(counted), int(self.timed)]
         given += [self._values, *self._counts, outputs]
         run_cycles(*given)
         self.cycles += len(stimulus) * counted
@@ -207,9 +211,8 @@ class Simulation:
 
     def _agree(self, macro: Macro, bits: Uint64) -> int:
         """Return an integer that all counted streams have alike."""
-        lanes = _FULL >> np.uint64(LANES - self.lanes)
-        bits = bits & lanes
-        if ((bits != 0) & (bits != lanes)).any():
+        bits = bits & self._mask
+        if ((bits != 0) & (bits != self._mask)).any():
             raise HwsimError(f"memory {macro.name}: streams ask for different words")
         return sum(1 << k for k, bit in enumerate(bits) if bit)
 

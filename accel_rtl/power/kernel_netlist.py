@@ -69,6 +69,18 @@ def settle(cell_out: Ints, cell_first: Ints, cell_inputs: Ints, cell_truth: Word
 
 
 @kernel
+def queue_readers(net: int, step: int, fan_first: Ints, fan_cells: Ints, many: int, queued: Ints, queue: Ints) -> int:
+    """Put the cells that read a net behind the ``many`` of a step's queue, each once; return how many it has then."""
+    for k in range(fan_first[net], fan_first[net + 1]):
+        cell = fan_cells[k]
+        if queued[cell] != step:
+            queued[cell] = step
+            queue[many] = cell
+            many += 1
+    return many
+
+
+@kernel
 def run_cycles(
     stimulus: Words, in_nets: Ints, out_nets: Ints, cell_out: Ints, cell_first: Ints, cell_inputs: Ints, cell_truth: Words,
     fan_first: Ints, fan_cells: Ints, reg_out: Ints, reg_first: Ints, reg_inputs: Ints, reg_truth: Words, state_first: Ints,
@@ -122,10 +134,7 @@ def run_cycles(
         for i in range(in_nets.size):
             values[in_nets[i]] = stimulus[t, i]
         if timed == 0 or counted == 0:
-            for i in range(cells):
-                values[cell_out[i]] = look_up(
-                    cell_truth[i], cell_first[i], cell_first[i + 1], cell_inputs, values, scratch
-                )
+            settle(cell_out, cell_first, cell_inputs, cell_truth, values)
         else:
             step += 1
             many = 0
@@ -138,12 +147,7 @@ def run_cycles(
                         stamp[net] = step
                         toggles[1, net] += count_ones(differs & lanes)
                         rises[1, net] += count_ones(differs & values[net] & lanes)
-                        for j in range(fan_first[net], fan_first[net + 1]):
-                            cell = fan_cells[j]
-                            if queued[cell] != step:
-                                queued[cell] = step
-                                todo[many] = cell
-                                many += 1
+                        many = queue_readers(net, step, fan_first, fan_cells, many, queued, todo)
             while many > 0:
                 for j in range(many):
                     cell = todo[j]
@@ -158,10 +162,10 @@ def run_cycles(
                     differs = fresh[j] ^ values[net]
                     if differs == _U0:
                         continue
-                    toggles[1, net] += count_ones(differs & lanes)
-                    rises[1, net] += count_ones(differs & fresh[j] & lanes)
                     up = differs & fresh[j] & lanes
                     down = differs & ~fresh[j] & lanes
+                    toggles[1, net] += count_ones(differs & lanes)
+                    rises[1, net] += count_ones(up)
                     for k in range(cell_first[cell], cell_first[cell + 1]):
                         source = cell_inputs[k]
                         if stamp[source] == step - 1:
@@ -176,12 +180,7 @@ def run_cycles(
                     values[net] = fresh[j]
                     change[net] = differs
                     stamp[net] = step
-                    for k in range(fan_first[net], fan_first[net + 1]):
-                        reader = fan_cells[k]
-                        if queued[reader] != step:
-                            queued[reader] = step
-                            later[more] = reader
-                            more += 1
+                    more = queue_readers(net, step, fan_first, fan_cells, more, queued, later)
                 todo, later = later, todo
                 many = more
         for i in range(out_nets.size):

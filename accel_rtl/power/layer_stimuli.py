@@ -23,7 +23,7 @@ from accel_rtl.shell.store import StoreUnit, describe_store
 from accel_rtl.shell.vector import VectorUnit, describe_vector, list_vector_header
 from hwsim.core.arch import Arch
 from hwsim.core.datapath import Datapath
-from hwsim.core.mapping import Boxes, Mapping, list_boxes
+from hwsim.core.mapping import Boxes, C, Mapping, list_boxes
 from hwsim.core.program import STORE_O
 from hwsim.engine.execute_parameters import LayerParameters
 from hwsim.engine.execute_tile import find_input_box
@@ -122,14 +122,15 @@ def _drive_products(spec: Mac | SystolicArray, run: LayerRun, folds: int = 3) ->
 def _pick_boxes(run: LayerRun, describe: Callable[[int], int]) -> list[tuple[int, int]]:
     """Return (image, tile) of the streams: tiles with the descriptor of the first, over all images."""
     boxes, wanted = run.boxes, describe(0)
-    alike = [i for i in range(len(boxes)) if run.boxes.lo[i][3] == 0 and describe(i) == wanted]
+    alike = [i for i in range(len(boxes)) if boxes.lo[i][C] == 0 and describe(i) == wanted]
     images = len(run.values.accumulators) // run.values.layer.N
     return [(image, tile) for tile in alike for image in range(images)][:LANES]
 
 
 def _cut_results(run: LayerRun, image: int, tile: int) -> Int64:
     """Return a tile's accumulators in the order n, g, k, p, q."""
-    layer, lo, hi = run.values.layer, run.boxes.lo[tile], run.boxes.hi[tile]
+    layer, boxes = run.values.layer, run.boxes
+    lo, hi = boxes.lo[tile], boxes.hi[tile]
     channel, size = int(lo[1] * layer.K + lo[2]), hi - lo
     first = image * layer.N
     return run.values.accumulators[

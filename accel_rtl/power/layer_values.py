@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from accel_rtl.shell.vector import SUM_LIMIT
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import Boxes, C, G, Int64, K, N, P, Q
 from hwsim.core.network import Network
@@ -17,9 +18,6 @@ from hwsim.engine.execute_tile import LOWEST, clip_window, pad_tile, view_window
 from hwsim.engine.functional_integer import IntegerModel, complete_quants
 from hwsim.engine.functional_ops import convolve_integer
 from hwsim.quant.requant import shift_right
-
-SUM_LIMIT = 1 << 18
-"""Where a sum of two operands saturates (`hwsim.engine.execute_tile`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

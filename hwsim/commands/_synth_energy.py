@@ -155,8 +155,9 @@ def format_energy(
     from accel_rtl.power.energy_blocks import find_operation
 
     what, library = find_operation(block.name), block.library
+    article = "an" if what == "element" else "a"
     head = [
-        f"pJ a {what}" if what != "element" else "pJ an element",
+        f"pJ {article} {what}",
         f"{what}s",
         *PARTS,
         "total",
@@ -184,7 +185,7 @@ def format_energy(
         bits = sum(macro.width * macro.words for macro in block.netlist.macros)
         lines.append(
             f"memories: {bits:,} bits in {len(block.netlist.macros)} SRAM macros, not priced; {total.reads:.2f} reads and "
-            f"{total.writes:.2f} writes a{'n' * (what == 'element')} {what}"
+            f"{total.writes:.2f} writes {article} {what}"
         )
     return lines
 

@@ -65,6 +65,14 @@ def test_dispatch(places, share, descriptor_words):
     assert found[complete.index(1)] == (None, None, None)
 
 
+async def start(ctx, dispatch, length: int, **inputs: int) -> None:
+    """Pass the cycle in which a program of ``length`` words begins."""
+    for name, value in {"clear": 1, "length": length, **inputs}.items():
+        ctx.set(getattr(dispatch, name), value)
+    await ctx.tick()
+    ctx.set(dispatch.clear, 0)
+
+
 def add_descriptors(rng, words, descriptor_words) -> list[int]:
     """Return instructions, each with words of any bits behind it."""
     found = []
@@ -95,11 +103,7 @@ def test_queues_may_keep_what_their_unit_reads_alone():
     entries = list_entries(words, spec.descriptor_words)
 
     async def drive(ctx):
-        ctx.set(dispatch.clear, 1)
-        ctx.set(dispatch.length, len(words))
-        ctx.set(dispatch.prefetched, 0)
-        await ctx.tick()
-        ctx.set(dispatch.clear, 0)
+        await start(ctx, dispatch, len(words), prefetched=0)
         ctx.set(dispatch.i.valid, 1)
         for word in words:
             ctx.set(dispatch.i.payload.as_value(), word)
@@ -128,11 +132,7 @@ def test_units_wait_until_enough_is_fetched():
     words = split_words(pack_table(table))
 
     async def drive(ctx):
-        ctx.set(dispatch.clear, 1)
-        ctx.set(dispatch.length, len(words))
-        ctx.set(dispatch.prefetched, 0)
-        await ctx.tick()
-        ctx.set(dispatch.clear, 0)
+        await start(ctx, dispatch, len(words), prefetched=0)
         ctx.set(dispatch.i.valid, 1)
         ctx.set(dispatch.i.payload.as_value(), words[0])
         await ctx.tick().repeat(20)
@@ -151,10 +151,7 @@ def test_dispatch_is_released_when_its_queues_are_primed():
     words = split_words(pack_table(table))
 
     async def drive(ctx):
-        ctx.set(dispatch.clear, 1)
-        ctx.set(dispatch.length, 3)
-        await ctx.tick()
-        ctx.set(dispatch.clear, 0)
+        await start(ctx, dispatch, 3)
         for word in words:
             await ctx.tick().repeat(3)  # a slow fetch
             assert not ctx.get(dispatch.released)
@@ -172,10 +169,7 @@ def test_a_word_for_no_queue_is_an_error():
     dispatch = Dispatch(places=4).create()
 
     async def drive(ctx):
-        ctx.set(dispatch.clear, 1)
-        ctx.set(dispatch.length, 1)
-        await ctx.tick()
-        ctx.set(dispatch.clear, 0)
+        await start(ctx, dispatch, 1)
         ctx.set(dispatch.i.valid, 1)
         ctx.set(dispatch.i.payload.as_value(), 3)
         await ctx.tick().repeat(3)
