@@ -6,7 +6,7 @@ import csv
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from hwsim.published.bitfusion import BATCH, OUT_BITS, Prices, Shape, count_layer
+from hwsim.published.bitfusion import BATCH, OUT_BITS, Counts, Prices, Shape, count_layer
 from hwsim.published.bitfusion_networks import EYERISS_CYCLES, MACHINES, NETWORKS
 from hwsim.published.claims import Row, System, find_reference, leave_out, skip_row
 from hwsim.published.systems._run import find_geomean, find_prices, price_layer
@@ -53,6 +53,12 @@ class Sums(NamedTuple):
     energy_nj: float
     dram_nj: float
     buffers_nj: float
+
+
+@cache
+def count_network(name: str, size: str = SIZE, prices: Prices | None = None) -> tuple[Counts, ...]:
+    """Return the counts of a network's layers under the equations; ``prices``: not the default ones."""
+    return tuple(count_layer(shape, MACHINES[size], prices=prices) for shape in NETWORKS[name].values())
 
 
 def make_layer(shape: Shape) -> Layer:
@@ -113,14 +119,14 @@ def compare_rows() -> Row:
     )  # fmt: skip
 
 
-@cache
 def count_their_dram(name: str) -> tuple[Parts, int]:
     """Return the DRAM bits of a network under the equations, and how many of them are outputs read before there are any."""
-    shapes = NETWORKS[name].values()
-    counts = [count_layer(shape, MACHINES[SIZE]) for shape in shapes]
+    counts = count_network(name)
     weights, written = sum(x.weight_bits for x in counts), sum(x.dram_write_bits for x in counts)
     inputs = sum(x.dram_read_bits for x in counts) - weights - written
-    return Parts(weights, inputs, written, written), sum(make_layer(s).out_elements * OUT_BITS for s in shapes)
+    return Parts(weights, inputs, written, written), sum(
+        make_layer(shape).out_elements * OUT_BITS for shape in NETWORKS[name].values()
+    )
 
 
 def explain_dram(ours: Parts, theirs: Parts, useless: int) -> str:
@@ -139,7 +145,7 @@ def compare_networks() -> list[Row]:
     """Return cycles by network."""
     rows = []
     for name, total in zip(NETWORKS, TOTALS[SIZE], strict=True):
-        counts = [count_layer(shape, MACHINES[SIZE]) for shape in NETWORKS[name].values()]
+        counts = count_network(name)
         ours = simulate_network(name)
         compute = sum(x.cycles - x.stall_cycles for x in counts)
         why = explain_dram(ours.dram, *count_their_dram(name))
@@ -157,7 +163,7 @@ def compare_networks() -> list[Row]:
 def compare_sizes() -> Row:
     """Return the totals of the other sizes of the sweep."""
     equal = sum(
-        sum(count_layer(shape, MACHINES[size]).cycles for shape in NETWORKS[name].values()) == total
+        sum(counts.cycles for counts in count_network(name, size)) == total
         for size, totals in TOTALS.items()
         for name, total in zip(NETWORKS, totals, strict=True)
     )
@@ -169,16 +175,12 @@ def compare_sizes() -> Row:
 
 def sum_energies(prices: Prices | None = None) -> dict[str, float]:
     """Return each network's energy under the equations, in nJ: the sum over its layers; ``prices``: not the default ones."""
-    return {
-        name: sum(count_layer(shape, MACHINES[SIZE], prices=prices).energy_nj for shape in layers.values())
-        for name, layers in NETWORKS.items()
-    }
+    return {name: sum(counts.energy_nj for counts in count_network(name, prices=prices)) for name in NETWORKS}
 
 
 def split_their_energy(name: str) -> tuple[float, float]:
     """Return what of a network's energy under the equations DRAM and buffers take, in nJ; the rest is the core."""
-    prices = Prices()
-    counts = [count_layer(shape, MACHINES[SIZE]) for shape in NETWORKS[name].values()]
+    prices, counts = Prices(), count_network(name)
     dram = sum(x.dram_read_bits + x.dram_write_bits for x in counts) * prices.dram
     core = sum(x.cycles - x.stall_cycles for x in counts) * prices.core
     return dram, sum(x.energy_nj for x in counts) - dram - core
