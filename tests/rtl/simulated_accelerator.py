@@ -149,12 +149,12 @@ class SimulatedAccelerator:
         )
         image = bytearray(job.image.tobytes())
         memory = create_memory(self.arch, image)
-        program: Any = PlacedProgram(prog, job.program, PROGRAM_LATENCY_CYCLES, None)  # type: ignore[arg-type]
+        program: Any = PlacedProgram(prog, job.program, PROGRAM_LATENCY_CYCLES, None)
         program.base = base
         counters, masks = list_counter_offsets(self.registers), list_status(self.registers)
         status = self.registers.find_offset("status")
         master = PatientMaster(
-            lite, list_setup(job, self.registers, base), status, masks, [*counters, status], None  # type: ignore[arg-type]
+            lite, list_setup(job, self.registers, base), status, masks, [*counters, status], None
         )  # fmt: skip
         answers = dict.fromkeys(FAULT_CHANNELS, 0)
         cycle = cycles = 0
