@@ -81,10 +81,11 @@ class MappingCache:
     def find(self, datapath: Datapath, arch: Arch, objective: Objective) -> Mapping:
         """Return the best mapping of a layer, from the cache or by search."""
         kind = type(arch).__module__
-        if kind not in self._models:
-            self._models[kind] = hash_model(kind)
+        model = self._models.get(kind)
+        if model is None:  # another thread may renew the cache meanwhile
+            model = self._models[kind] = hash_model(kind)
         kept = hash_sources(kind)[1]
-        key = make_key(datapath, arch, objective, self._models[kind])
+        key = make_key(datapath, arch, objective, model)
         known = self._memory.get(key) or (self._read(key) if kept else None)
         if known is None:
             known = find_mapping(datapath, arch, objective)
