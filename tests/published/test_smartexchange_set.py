@@ -24,6 +24,7 @@ from hwsim.published.smartexchange import (
     read_figures,
 )
 from hwsim.published.systems.smartdeal import RATES, RUN, run_weights, split_gains, tell_energy
+from tests.extras import skip_without_extra
 
 SERIAL = 8
 """Bit-serial multipliers that count as one of 8 bits (notes on SmartExchange: 8 K as 1 K)."""
@@ -114,7 +115,8 @@ def test_the_most_is_taken_over_networks_and_what_is_not_run_is_said():
 @pytest.mark.slow
 def test_reason_of_the_energy_is_what_its_own_figures_say():
     """No factor may be named as the reason that the decomposition does not show; sums are taken here from the layers again."""
-    load_pretrained("mobilenet_v2")
+    with skip_without_extra():
+        load_pretrained("mobilenet_v2")
     gains, told = {network: split_gains(network) for network in RUN}, tell_energy()
     for network, found in gains.items():
         maps, weights, chip, bits = ([], [], [], [])

@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-from hwsim.core.errors import HwsimError
 from hwsim.nets.pretrained import load_pretrained
 from hwsim.quant.asymmetric import CUTS, FRACTIONS, choose_asymmetric
 from hwsim.quant.entropy import BINS
 from hwsim.quant.uniform import quantize_weights
+from tests.extras import skip_without_extra
 
 ROWS = {
     "normal": lambda rng: rng.standard_normal((3, 60)),
@@ -147,10 +147,8 @@ def test_entropy_takes_the_ends_of_least_divergence(bits):
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_least_squares_is_never_worse_than_the_ends_on_trained_layers(bits, per_channel):
-    try:
+    with skip_without_extra():
         layers = load_pretrained("mobilenet_v2").layers
-    except HwsimError as error:
-        pytest.skip(str(error))
     ratios = []
     for name, held in layers.items():
         if held.weight.ndim != 4:

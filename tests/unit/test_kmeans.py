@@ -10,23 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwsim.core.errors import HwsimError
 from hwsim.nets.pretrained import load_pretrained
 from hwsim.quant.codebook import fit_mixture, quantize_codebook, start_mixture
 from hwsim.quant.kmeans import MOST_BINS, bin_points, cluster_values, count_values, cut_values
 from hwsim.quant.uniform import quantize_weights
+from tests.extras import skip_without_extra
 
 LAYERS = ("features.0.0", "features.4.conv.1.0", "features.7.conv.0.0")
 
 
 @pytest.fixture(scope="module")
 def trained():
-    try:
-        return {
-            name: held.weight for name, held in load_pretrained("mobilenet_v2").layers.items() if held.weight.ndim == 4
-        }
-    except HwsimError as error:
-        pytest.skip(str(error))
+    with skip_without_extra():
+        layers = load_pretrained("mobilenet_v2").layers
+    return {name: held.weight for name, held in layers.items() if held.weight.ndim == 4}
 
 
 def measure(weight, real):

@@ -11,7 +11,7 @@ from hwsim import simulate
 from hwsim.archs.registry import find_arch
 from hwsim.archs.smartdeal.spec import PRESETS
 from hwsim.core.datapath import StoredWeights
-from hwsim.core.errors import MissingExtra, SpecError
+from hwsim.core.errors import SpecError
 from hwsim.core.mapping import Boxes
 from hwsim.core.policy import Policy
 from hwsim.core.tensors import LayerTensors
@@ -21,6 +21,7 @@ from hwsim.nets.load import load_network
 from hwsim.nets.synthetic import synthesize_input, synthesize_tensors
 from hwsim.pipeline.tensors import _replace_weights, prepare_tensors, stream_data
 from hwsim.pipeline.workloads import list_workloads
+from tests.extras import skip_without_extra
 from tests.naive_smartdeal import Machine, convolve
 from tests.reference import reference
 
@@ -152,10 +153,8 @@ def test_quantized_files_simulate_and_repeat(name, preset, empty_cache):
 def test_trained_mobilenetv2_simulates(empty_cache):
     from hwsim.nets.pretrained import load_pretrained
 
-    try:
+    with skip_without_extra():
         tensors = load_pretrained("mobilenetv2")
-    except MissingExtra as error:
-        pytest.skip(str(error))
     report = simulate("mobilenetv2", "smartdeal", tensors=tensors)
     assert report.provenance.weights == tensors.origin.description
     stored = sum(cost.weight_bits for cost in report.layers)

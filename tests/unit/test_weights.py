@@ -17,6 +17,7 @@ from hwsim.nets.pretrained import load_pretrained
 from hwsim.nets.pth import read_pth
 from hwsim.nets.registry import find_network
 from hwsim.nets.weights import find_epsilon, load_weights, match_state, name_normalizations
+from tests.extras import skip_without_extra
 from tests.float_run import run_float
 
 ORIGIN = Origin(kind="file", description="test")
@@ -168,10 +169,8 @@ def test_onnx_weights_of_another_network_are_refused(tmp_path):
 @pytest.mark.parametrize("name", sorted(pretrained.PACKAGES))
 def test_trained_weights_fill_every_layer(name):
     network = find_network(name)
-    try:
+    with skip_without_extra():
         tensors = load_pretrained(name)
-    except MissingExtra as error:
-        pytest.skip(str(error))
     assert set(tensors.layers) == {layer.name for layer in network.mac_layers}
     assert sum(held.weight.size for held in tensors.layers.values()) == network.weights
     assert all(held.bias is not None and np.isfinite(held.weight).all() for held in tensors.layers.values())
@@ -180,10 +179,8 @@ def test_trained_weights_fill_every_layer(name):
 
 
 def test_folded_stem_of_mobilenet_equals_the_formula():
-    try:
+    with skip_without_extra():
         path, _ = pretrained.locate_weights(pretrained.PACKAGES["mobilenet_v2"])
-    except MissingExtra as error:
-        pytest.skip(str(error))
     state, held = read_pth(path), load_weights(find_network("mobilenet_v2"), path).layers["features.0.0"]
     bn = {
         part: state[f"features.0.1.{part}"].astype(float) for part in ("weight", "bias", "running_mean", "running_var")
