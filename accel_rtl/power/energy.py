@@ -174,17 +174,17 @@ def _price_clock(netlist: MappedNetlist, library: Library, activity: Activity, s
 
 def _list_clock_energies(cell: LibraryCell, out: str, terms: tuple[str, ...], slew_ns: float) -> list[float]:
     """Return the internal energy of a rise and a fall of the clock by state: inputs, then the output, the highest bit."""
-    arcs = cell.find_pin(find_clock(cell)).power
-    assert cell.register is not None
-    names, flips = [*terms, out], cell.find_pin(out).function.strip(" ()") == cell.register.inverse
+    register = cell.register
+    assert register is not None
+    arcs = cell.find_pin(register.clock_pin).power
+    names, flips = [*terms, out], register.inverts(cell.find_pin(out))
     others = [pin for pin in cell.outputs if pin.name != out]
     found = []
     for state in range(1 << len(names)):
         value = state >> len(terms) & 1
         known = {name: state >> k & 1 for k, name in enumerate(names)}
         for pin in others:
-            inverse = pin.function.strip(" ()") == cell.register.inverse
-            known[pin.name] = value ^ int(inverse != flips)
+            known[pin.name] = value ^ int(register.inverts(pin) != flips)
         holds = [arc for arc in arcs if arc.when and _holds(arc.when, known)]
         chosen = holds[:1] or [arc for arc in arcs if not arc.when] or list(arcs)
         found.append(sum(_mean_energy(chosen, slew_ns, 0.0)))
@@ -203,7 +203,7 @@ def _holds(condition: str, known: Mapping[str, int]) -> bool:
 def find_clock(cell: LibraryCell) -> str:
     """Return the clock pin of a register."""
     assert cell.register is not None
-    return cell.register.clock.strip(" ()")
+    return cell.register.clock_pin
 
 
 def _group_arcs(cell: LibraryCell, pin: str) -> dict[str, tuple[PowerArc, ...]]:

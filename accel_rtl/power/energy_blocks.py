@@ -37,7 +37,7 @@ OPERATIONS = {
     "engine.unit.array.cell": "product",
 }  # fmt: skip
 """Blocks that have a stimulus, and their operation."""
-DRAWN = 64 * 256
+DRAWN = LANES * 256
 """Elements of a uniform draw."""
 SUMS, DEPTH = 5, 64
 """Sums, and products of each, of a uniform draw: the first sum does not count."""

@@ -104,6 +104,11 @@ class Pin:
     tristate: bool
     power: tuple[PowerArc, ...]
 
+    @property
+    def plain_function(self) -> str:
+        """The function without the parentheses around it."""
+        return self.function.strip(" ()")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Register:
@@ -123,6 +128,15 @@ class Register:
     next_state: str
     clear: str
     preset: str
+
+    @property
+    def clock_pin(self) -> str:
+        """The pin of the clock, of a rising edge; with a ``!`` before it of a falling one."""
+        return self.clock.strip(" ()")
+
+    def inverts(self, output: Pin) -> bool:
+        """Return whether an output gives the complement of the state."""
+        return output.plain_function == self.inverse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,5 +393,5 @@ def _locate(points: Sequence[float], value: float) -> tuple[int, float]:
 
 def list_terms(cell: LibraryCell) -> Iterator[str]:
     """Yield the pins that a cell's combinational outputs, or its next state, may read: all inputs but the clock."""
-    clock = cell.register.clock.strip("!() '") if cell.register else ""
+    clock = cell.register.clock_pin.strip("!'() ") if cell.register else ""
     yield from (pin.name for pin in cell.inputs if pin.name != clock)

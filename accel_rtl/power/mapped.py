@@ -210,7 +210,7 @@ class _Reader:
     def read_register(self, cell: LibraryCell, pins: Mapping[str, int], clock: tuple[int, ...]) -> list[_Entry]:
         register = cell.register
         assert register is not None
-        if (pins.get(register.clock.strip(" ()")),) != clock:
+        if (pins.get(register.clock_pin),) != clock:
             raise SpecError("netlist.cell", cell.name, f"a flip-flop at the rising edge of {CLOCK}")
         terms = tuple(name for name in list_terms(cell) if name in pins)
         nets = tuple(pins[term] for term in terms)
@@ -222,10 +222,10 @@ class _Reader:
         for pin in cell.outputs:
             if pin.name not in pins:
                 continue
-            if pin.function.strip(" ()") not in (register.state, register.inverse):
+            if pin.plain_function not in (register.state, register.inverse):
                 raise SpecError("netlist.cell", cell.name, "a flip-flop whose outputs are its state")
             truth = _tabulate(cell, register.next_state, terms)
-            if pin.function.strip(" ()") == register.inverse:
+            if register.inverts(pin):
                 truth ^= (1 << (1 << len(terms))) - 1
             found.append(_Entry(cell.name, pin.name, terms, pins[pin.name], nets, truth, not found))
         return found

@@ -50,7 +50,7 @@ from hwsim.archs.scnn import kernel_products, kernel_tiles
 from hwsim.archs.scnn.planes import Cut, choose_pitch, cut_axis, find_axes, list_blocks
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
-from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload
+from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload, list_buffer_accesses
 from hwsim.core.errors import Infeasible
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q, list_boxes
 from hwsim.core.tile_sums import count_tiles
@@ -258,7 +258,6 @@ class ScnnDatapath(Datapath):
         tiles = np.array([mapping.tile], np.int64)
         sums = self.sum_tiles(tiles)
         handed = int(self._count_sums(self.rows.handed * self.cols.handed, tiles)[0])
-        outputs, moved = lay.out_elements * psum, int(sums.psum_bits[0])
         pairs, kept, sent = int(self.sums[0]), int(self.sums[1]), int(sums.wbuf_read_bits[0])
         actions = (
             Action(component="mac", verb="mult", count=pairs, bits=(fmt.w_bits, fmt.a_bits)),
@@ -269,10 +268,7 @@ class ScnnDatapath(Datapath):
             Action(component="rf", verb="write", count=sent * self.rows.used * self.cols.used),
             Action(component="rf", verb="read", count=int(self.sums[3]) * self.runs.entry_bits),
             Action(component="vectors", verb="register", count=int(self.sums[2] + self.sums[4]), bits=(fmt.a_bits,)),
-            Action(component="wbuf", verb="read", count=sent),
-            Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
-            Action(component="obuf", verb="write", count=(moved + outputs) // 2),
-            Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+            *list_buffer_accesses(sums, lay.out_elements, psum),
         )
         return tuple(action for action in actions if action.count)
 

@@ -160,36 +160,42 @@ class Simd(Arch):
         )
 
 
-GUIDE = "Arm Cortex-{} Software Optimization Guide and Technical Reference Manual, from memory"
+GUIDE = (
+    "Arm Cortex-{} Software Optimization Guide and Technical Reference Manual, from memory: {}; energies at 22 nm, the finest "
+    "node that the SRAM figures reach"
+)
 UNVERIFIED = (
     "vector_pipes", "issue", "memory_bits", "accumulate_cycles", "icache_bits", "l1_bits", "shell.wbuf_bits", "shell.ibuf_bits",
     "shell.obuf_bits", "shell.vector_lanes", "shell.store_lanes", "memory.bits_per_cycle", "memory.latency_cycles", "clock_hz",
     "node_nm",
 )  # fmt: skip
 """No guide could be read here; caches are shared out, memory and clock chosen by this project."""
+
+
+def _share_out(cache_kib: int, port_bits: int, lanes: int) -> Shell:
+    """Return a cache as buffers, three eighths each of weights and of inputs, a quarter of outputs."""
+    side, outputs = cache_kib * KIB * 3 // 8, cache_kib * KIB // 4
+    return Shell(
+        wbuf_bits=side, ibuf_bits=side, obuf_bits=outputs, wbuf_port_bits=port_bits, ibuf_port_bits=port_bits,
+        obuf_port_bits=port_bits, vector_lanes=lanes, store_lanes=lanes,
+    )  # fmt: skip
+
+
 A76 = Simd(
     preset="a76", vector_pipes=2, issue=4, memory_bits=256, accumulate_cycles=1, icache_bits=64 * KIB, l1_bits=64 * KIB,
-    shell=Shell(
-        wbuf_bits=192 * KIB, ibuf_bits=192 * KIB, obuf_bits=128 * KIB, wbuf_port_bits=128, ibuf_port_bits=128,
-        obuf_port_bits=128, vector_lanes=16, store_lanes=16,
-    ),
+    shell=_share_out(512, 128, 16),
     memory=Memory(bits_per_cycle=64, latency_cycles=240),
     clock_hz=2.4e9, node_nm=22,
-    source=GUIDE.format("A76") + ": SDOT and FMLA on both vector pipes, two loads a cycle; energies at 22 nm, the finest "
-    "node that the SRAM figures reach",
+    source=GUIDE.format("A76", "SDOT and FMLA on both vector pipes, two loads a cycle"),
     unverified=UNVERIFIED,
 )  # fmt: skip
 """Two vector pipes, two loads of 128 bits a cycle, four instructions; the second-level cache of 512 KiB as buffers."""
 A55 = Simd(
     preset="a55", vector_pipes=1, issue=2, memory_bits=64, accumulate_cycles=1, icache_bits=32 * KIB, l1_bits=32 * KIB,
-    shell=Shell(
-        wbuf_bits=48 * KIB, ibuf_bits=48 * KIB, obuf_bits=32 * KIB, wbuf_port_bits=64, ibuf_port_bits=64,
-        obuf_port_bits=64, vector_lanes=8, store_lanes=8,
-    ),
+    shell=_share_out(128, 64, 8),
     memory=Memory(bits_per_cycle=64, latency_cycles=180),
     clock_hz=1.8e9, node_nm=22,
-    source=GUIDE.format("A55") + ": two 64-bit pipes, 64 bits loaded a cycle; energies at 22 nm, the finest node that the "
-    "SRAM figures reach",
+    source=GUIDE.format("A55", "two 64-bit pipes, 64 bits loaded a cycle"),
     unverified=UNVERIFIED,
 )  # fmt: skip
 """In order, two instructions a cycle; two pipes of 64 bits make one of 128, loads move 64 bits a cycle; 128 KiB behind."""

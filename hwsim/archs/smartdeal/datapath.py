@@ -66,7 +66,7 @@ from hwsim.archs.smartdeal.spec import ACTIVATION_BITS
 from hwsim.archs.smartdeal.storage import Storage, measure_storage
 from hwsim.core.actions import Action
 from hwsim.core.bits import Bits
-from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload
+from hwsim.core.datapath import Datapath, ExecTimes, LayerData, Totals, Workload, list_buffer_accesses
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.tile_sums import count_tiles
 from hwsim.quant.decompose import Decomposed
@@ -280,25 +280,21 @@ class SmartDealDatapath(Datapath):
         """Return Booth digits, rebuilds, adder trees, accesses of buffers and of line and row stores (``rf``)."""
         arch, layer, psum = self.arch, self.layer, self.arch.shell.psum_bits
         sums = self.sum_tiles(np.array([mapping.tile], np.int64))
-        outputs, moved = layer.out_elements * psum, int(sums.psum_bits[0])
-        writes = (moved + outputs) // 2
+        writes = (int(sums.psum_bits[0]) // psum + layer.out_elements) // 2
         leaves = min(layer.R, self.lines) if self.spread else self.lines
         segment = self.rows.width_elements * min(arch.macs, self.columns) * ACTIVATION_BITS
         stored = int(self.storage.row_bits.sum()) * self.groups
         multiplied = int(self.sums[1])
         actions = [
             Action(component="booth", verb="booth_digit", count=int(self.sums[0]), bits=(8, psum)),
-            Action(component="adder_tree", verb="add", count=writes // psum * (leaves - 1), bits=(psum,)),
+            Action(component="adder_tree", verb="add", count=writes * (leaves - 1), bits=(psum,)),
             Action(
                 component="rf",
                 verb="write",
                 count=self._row_reads() * segment * (1 if self.spread else arch.slices) + stored,
             ),
             Action(component="rf", verb="read", count=multiplied * (segment + self.storage.bits_of_a_row)),
-            Action(component="wbuf", verb="read", count=int(sums.wbuf_read_bits[0])),
-            Action(component="ibuf", verb="read", count=int(sums.ibuf_read_bits[0])),
-            Action(component="obuf", verb="write", count=writes),
-            Action(component="obuf", verb="read", count=(moved - outputs) // 2),
+            *list_buffer_accesses(sums, layer.out_elements, psum),
         ]
         if self.rows.decomposed:
             rebuilt = multiplied * self.rows.basis**2
