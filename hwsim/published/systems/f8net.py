@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 PAPER = "F8Net, ICLR 2022, arXiv 2202.05239"
 README = "snap-research/F8Net, README.md"
-STANDARD_CELLS = (17_031 / 113_180, 8.420 / 33.426)
-"""Area (um2) and energy (pJ an element of ResNet-8) of `fixed8 small`'s requantizer over `systolic small`'s in IHP SG13G2:
+AREAS_UM2, ENERGIES_PJ = (17_031, 113_180), (8.420, 33.426)
+"""Area and energy (an element of ResNet-8) of `fixed8 small`'s requantizer and of `systolic small`'s in IHP SG13G2:
 `hwsim synth --block store.requantize --target asic --energy`; docs/arithmetic.md holds commands and conditions."""
 NETWORKS = (("resnet18", "ResNet-18"), ("mobilenet_v1", "MobileNetV1"), ("mobilenet_v2", "MobileNetV2"))
 
@@ -64,15 +64,17 @@ def compare_area() -> list[Row]:
 def list_standard_cells() -> list[Row]:
     """Return what synthesis of both machines gave, as recorded: it needs a library of standard cells."""
     claim = "the same in standard cells of 130 nm, `small`, as recorded from `hwsim synth`"
-    area, energy = STANDARD_CELLS
+    (area, other_area), (energy, other_energy) = AREAS_UM2, ENERGIES_PJ
     return [
         Row(
-            claim=f"{claim}: area of the requantizer", source=PAPER, unit="x", rtl=area,
-            why="17,031 um2, not 113,180; docs/arithmetic.md",
+            claim=f"{claim}: area of the requantizer", source=PAPER, unit="x", rtl=area / other_area,
+            why=f"{area:,} um2, not {other_area:,}; docs/arithmetic.md",
         ),
         Row(
-            claim=f"{claim}: its energy an element, ResNet-8 on 20 images", source=PAPER, unit="x", rtl=energy,
-            why="8.4 pJ, not 33.4: two thirds of the shifter's are the clock of its registers, which the energy table has not",
+            claim=f"{claim}: its energy an element, ResNet-8 on 20 images", source=PAPER, unit="x",
+            rtl=energy / other_energy,
+            why=f"{energy:.1f} pJ, not {other_energy:.1f}: two thirds of the shifter's are the clock of its registers, which the "
+            "energy table has not",
         ),
     ]  # fmt: skip
 
