@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class Energy:
         return Energy(**{name: getattr(self, name) * factor for name in FIELDS})
 
 
-FIELDS = ("switching_pj", "internal_pj", "clock_pj", "leakage_pj")
+FIELDS = tuple(field.name for field in fields(Energy))
 
 
 def price_activity(

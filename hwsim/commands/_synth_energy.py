@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from hwsim.core.arch import Arch
 
 _OF_A_NETWORK = ("--image", "--layer", "--weights", "--policy", "--batch")
-_DEFAULTS = {"batch": 1, "period_ps": 4000.0, "slew_ps": 100.0}
-PARTS = ("switching", "internal", "clock", "leakage")
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -38,7 +36,12 @@ def check_options(args: argparse.Namespace) -> None:
         for name, value in values.items():
             if value not in (None, ""):
                 raise SpecError(name, value, f"{'--net' if args.energy else '--energy'} beside it")
-    for name, value in _DEFAULTS.items():
+    if not args.energy:
+        return
+    from accel_rtl.power.energy import SLEW_NS
+    from accel_rtl.synth import PERIOD_PS
+
+    for name, value in (("batch", 1), ("period_ps", float(PERIOD_PS)), ("slew_ps", SLEW_NS * 1e3)):
         if getattr(args, name) is None:
             setattr(args, name, value)
     for name, value in (("--period-ps", args.period_ps), ("--slew-ps", args.slew_ps)):
@@ -152,6 +155,7 @@ def format_energy(
     args: argparse.Namespace, block: Block, found: Sequence[Measured], total: Measured, idle: Energy
 ) -> list[str]:  # fmt: skip
     """Return the table and what has to be known about it."""
+    from accel_rtl.power.energy import FIELDS
     from accel_rtl.power.energy_blocks import find_operation
 
     what, library = find_operation(block.name), block.library
@@ -159,7 +163,7 @@ def format_energy(
     head = [
         f"pJ {article} {what}",
         f"{what}s",
-        *PARTS,
+        *(name.removesuffix("_pj") for name in FIELDS),
         "total",
         "with glitches",
         "pJ a cycle",
@@ -169,7 +173,7 @@ def format_energy(
         each = one.settled.scale(one.cycles_per_operation)
         glitched = "-" if args.no_glitches else f"{one.timed.scale(one.cycles_per_operation).total_pj:.3f}"
         cells = [one.name if one is not total else "**total**", f"{one.whole:,}"]
-        cells += [f"{getattr(each, f'{part}_pj'):.3f}" for part in PARTS]
+        cells += [f"{getattr(each, name):.3f}" for name in FIELDS]
         cells += [f"{each.total_pj:.3f}", glitched, f"{one.settled.total_pj:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
     total_cells, area = sum(block.netlist.counts.values()), block.synthesis.total.area_um2
