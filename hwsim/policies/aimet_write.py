@@ -16,7 +16,7 @@ from hwsim.core.network import Network
 from hwsim.core.policy import Policy
 from hwsim.core.tensors import ActQuant, LayerTensors, Tensors
 from hwsim.nets.imported import find_activation
-from hwsim.policies.names import NameTable
+from hwsim.policies.names import NameTable, join_some
 from hwsim.quant.calibrate import INPUT
 
 NARROWEST_BITS = 4
@@ -90,8 +90,7 @@ def list_losses(network: Network, policy: Policy) -> tuple[str, ...]:
             layer.name for layer in network.mac_layers if getattr(policy.of(layer.name), field) not in ("native", plain)
         ]
         if names:
-            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            found.append(f"AIMET encodings have no {field}, it is left out: {', '.join(names[:4])}{more}")
+            found.append(f"AIMET encodings have no {field}, it is left out: {join_some(names)}")
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from hwsim.core.network import Network
 
 _SHOWN, _LONGEST = 4, 80
-"""How many unknown names a message has, and how many characters of each."""
+"""How many names a message has, and how many characters of each unknown one."""
 _MAC_NODES = ("Conv", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm")
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant", "BipolarQuant")
 _WEIGHT_MOVES = (*_QUANTIZERS, "Clip", "Transpose", "Identity", "Reshape", "Cast")
@@ -127,8 +127,14 @@ def list_names(network: Network, model: str | os.PathLike[str] | None = None) ->
 
 def describe_unknown(unknown: Sequence[str], known: Collection[str]) -> str:
     """Return the first unknown names, each with the nearest known one, and how many more there are."""
-    shown = ", ".join(f"{name[:_LONGEST]!r}{suggest_name(name[:_LONGEST], known)}" for name in unknown[:_SHOWN])
-    return shown + (f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else "")
+    cut = [name[:_LONGEST] for name in unknown]
+    return join_some([f"{name!r}{suggest_name(name, known)}" for name in cut[:_SHOWN]], len(cut))
+
+
+def join_some(texts: Sequence[str], count: int | None = None, what: str = "more") -> str:
+    """Return the first texts of ``count`` (by default of all that are given), and how many more there are."""
+    left = (len(texts) if count is None else count) - _SHOWN
+    return ", ".join(texts[:_SHOWN]) + (f" and {left} {what}" if left > 0 else "")
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:

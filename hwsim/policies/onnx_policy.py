@@ -13,10 +13,8 @@ from hwsim.core.layer import Layer
 from hwsim.core.network import Network
 from hwsim.core.tensors import ActQuant, LayerTensors
 from hwsim.nets.imported import Imported, find_activation
-from hwsim.policies.names import suggest_name
+from hwsim.policies.names import join_some, suggest_name
 from hwsim.policies.schemes import LayerScheme, PolicyFile, TensorScheme, assemble_policy, require_layers
-
-_SHOWN = 4
 
 
 def read_onnx_policy(path: str | os.PathLike[str], network: Network) -> PolicyFile:
@@ -107,8 +105,8 @@ def _require_shapes(imported: Imported, network: Network, matched: Mapping[str, 
         if expected != found:
             problems.append(f"layer {name} has weights {found}, expected {expected}")
     if problems:
-        more = f" and {len(problems) - _SHOWN} more layers" if len(problems) > _SHOWN else ""
-        raise InputError(source, [f"holds another model than {network.name}: {', '.join(problems[:_SHOWN])}{more}"])
+        told = join_some(problems, what="more layers")
+        raise InputError(source, [f"holds another model than {network.name}: {told}"])
 
 
 def _describe_shape(layer: Layer) -> str:

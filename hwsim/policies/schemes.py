@@ -11,6 +11,7 @@ from hwsim.core.layer import Layer
 from hwsim.core.network import Network
 from hwsim.core.policy import LayerFormat, Policy
 from hwsim.nets.imported import FLOAT_BITS, collect_policy
+from hwsim.policies.names import join_some
 
 WIDEST_BITS = 16
 """Widest format that a policy names (`hwsim.core.policy.LayerFormat`)."""
@@ -148,7 +149,4 @@ def _read_bits(scheme: TensorScheme | None) -> int:
 
 
 def _note(what: str, names: list[str]) -> tuple[str, ...]:
-    if not names:
-        return ()
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return (f"{what}: {', '.join(names[:4])}{more}",)
+    return (f"{what}: {join_some(names)}",) if names else ()
