@@ -84,9 +84,11 @@ class LayerStats:
             return "compute"
         return max(stalls, key=lambda name: (stalls[name], name))
 
-    def moved_bits(self, level: str, direction: str) -> int:
-        """Return the bits read (``read``) or written (``write``) at a level over all operands."""
-        return sum(getattr(t, f"{direction}_bits") for t in self.traffic if t.level == level)
+    def moved_bits(self, level: str, direction: str, operand: str = "") -> int:
+        """Return the bits read (``read``) or written (``write``) at a level, over all operands where none is named."""
+        return sum(
+            getattr(t, f"{direction}_bits") for t in self.traffic if t.level == level and operand in ("", t.operand)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,7 @@ def _price_entry(layer: Layer, w: int, a: int, table: int) -> tuple[int, ...]:
 def _count_stores(layer: Layer, cost: LayerCost) -> tuple[int, int]:
     """Return the bits that the outputs take in memory, and the cycles to requantize and to write them."""
     arch = find_prices(ARCH).arch
-    moved = sum(x.write_bits for x in cost.stats.traffic if x.level == "dram" and x.operand == "O")
+    moved = cost.stats.moved_bits("dram", "write", "O")
     return moved, -(-moved // arch.memory.bits_per_cycle) + -(-layer.out_elements // arch.shell.store_lanes)
 
 

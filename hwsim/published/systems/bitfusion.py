@@ -91,13 +91,11 @@ def simulate_network(name: str, wide: bool = True) -> Sums:
 
 def count_dram(costs: list[LayerCost]) -> Parts:
     """Return the DRAM bits of layers, ours; partial sums count with the outputs."""
-    moved = [x for cost in costs for x in cost.stats.traffic if x.level == "dram"]
-    return Parts(
-        weights=sum(x.read_bits for x in moved if x.operand == "W"),
-        inputs=sum(x.read_bits for x in moved if x.operand == "I"),
-        outputs_read=sum(x.read_bits for x in moved if x.operand not in ("W", "I")),
-        outputs_written=sum(x.write_bits for x in moved),
+    weights, inputs, read = (
+        sum(cost.stats.moved_bits("dram", "read", operand) for cost in costs) for operand in ("W", "I", "")
     )
+    written = sum(cost.stats.moved_bits("dram", "write") for cost in costs)
+    return Parts(weights=weights, inputs=inputs, outputs_read=read - weights - inputs, outputs_written=written)
 
 
 def compare_rows() -> Row:

@@ -42,14 +42,9 @@ def tell_weights(report: Report) -> str:
     return "trained weights, not trained again" if trained else "drawn weights, of which no row vanishes"
 
 
-def sum_dram(report: Report, operand: str = "") -> float:
+def sum_dram(report: Report, operand: str = "") -> int:
     """Return DRAM bits, of one operand where named."""
-    return sum(
-        t.read_bits + t.write_bits
-        for cost in report.layers
-        for t in cost.stats.traffic
-        if t.level == "dram" and operand in ("", t.operand)
-    )
+    return sum(cost.stats.moved_bits("dram", way, operand) for cost in report.layers for way in ("read", "write"))
 
 
 def compare_rates() -> list[Row]:
