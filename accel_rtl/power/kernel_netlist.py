@@ -81,6 +81,46 @@ def queue_readers(net: int, step: int, fan_first: Ints, fan_cells: Ints, many: i
 
 
 @kernel
+def count_settled(
+    before: Words, values: Words, lanes: np.uint64, cell_out: Ints, cell_first: Ints, cell_inputs: Ints, toggles: Ints,
+    rises: Ints, shares: Ints,
+) -> None:  # fmt: skip
+    """Add a cycle's changes of settled values to row 0 of the counts; arrays as in `run_cycles`."""
+    for net in range(values.size):
+        differs = (values[net] ^ before[net]) & lanes
+        if differs != _U0:
+            toggles[0, net] += count_ones(differs)
+            rises[0, net] += count_ones(differs & values[net])
+    for i in range(cell_out.size):
+        differs = (values[cell_out[i]] ^ before[cell_out[i]]) & lanes
+        if differs != _U0:
+            up = differs & values[cell_out[i]]
+            down = differs & ~values[cell_out[i]]
+            for k in range(cell_first[i], cell_first[i + 1]):
+                moved = values[cell_inputs[k]] ^ before[cell_inputs[k]]
+                shares[0, 0, k] += count_ones(down & moved)
+                shares[0, 1, k] += count_ones(up & moved)
+
+
+@kernel
+def count_states(
+    values: Words, lanes: np.uint64, reg_out: Ints, reg_first: Ints, reg_inputs: Ints, state_first: Ints, states: Ints
+) -> None:
+    """Add a cycle to the state of inputs and output in which each register is; arrays as in `run_cycles`."""
+    for i in range(reg_out.size):
+        count = reg_first[i + 1] - reg_first[i]
+        for state in range(2 << count):
+            word = lanes
+            for k in range(count):
+                x = values[reg_inputs[reg_first[i] + k]]
+                word &= x if state >> k & 1 else ~x
+            x = values[reg_out[i]]
+            word &= x if state >> count & 1 else ~x
+            if word != _U0:
+                states[state_first[i] + state] += count_ones(word)
+
+
+@kernel
 def run_cycles(
     stimulus: Words, in_nets: Ints, out_nets: Ints, cell_out: Ints, cell_first: Ints, cell_inputs: Ints, cell_truth: Words,
     fan_first: Ints, fan_cells: Ints, reg_out: Ints, reg_first: Ints, reg_inputs: Ints, reg_truth: Words, state_first: Ints,
@@ -187,28 +227,5 @@ def run_cycles(
             outputs[t, i] = values[out_nets[i]]
         if counted == 0:
             continue
-        for net in range(nets):
-            differs = (values[net] ^ before[net]) & lanes
-            if differs != _U0:
-                toggles[0, net] += count_ones(differs)
-                rises[0, net] += count_ones(differs & values[net])
-        for i in range(cells):
-            differs = (values[cell_out[i]] ^ before[cell_out[i]]) & lanes
-            if differs != _U0:
-                up = differs & values[cell_out[i]]
-                down = differs & ~values[cell_out[i]]
-                for k in range(cell_first[i], cell_first[i + 1]):
-                    moved = values[cell_inputs[k]] ^ before[cell_inputs[k]]
-                    shares[0, 0, k] += count_ones(down & moved)
-                    shares[0, 1, k] += count_ones(up & moved)
-        for i in range(regs):
-            count = reg_first[i + 1] - reg_first[i]
-            for state in range(2 << count):
-                word = lanes
-                for k in range(count):
-                    x = values[reg_inputs[reg_first[i] + k]]
-                    word &= x if state >> k & 1 else ~x
-                x = values[reg_out[i]]
-                word &= x if state >> count & 1 else ~x
-                if word != _U0:
-                    states[state_first[i] + state] += count_ones(word)
+        count_settled(before, values, lanes, cell_out, cell_first, cell_inputs, toggles, rises, shares)
+        count_states(values, lanes, reg_out, reg_first, reg_inputs, state_first, states)
