@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Options = argparse._ArgumentGroup
 MOST_DIGITS = 40
-"""Digits beyond which a number is not looked at: Python refuses to read very long ones."""
+"""Digits beyond which a number is not looked at, nor shown: Python refuses to read very long ones."""
 
 
 def add_arch_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -140,7 +140,7 @@ def _read_digits(text: str) -> int | None:
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return text if len(text) <= MOST_DIGITS else f"{text[: MOST_DIGITS - 3]}..."
 
 
 def choose_arch(args: argparse.Namespace, name: str | None = None) -> Arch:

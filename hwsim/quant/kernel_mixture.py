@@ -67,7 +67,7 @@ def improve_mixture(
                     sums[3, k] += part * gap * gap
         mass = 0.0
         for k in range(many):
-            sums[1, k] += 10 * 2.220446049250313e-16  # an empty component keeps a share
+            sums[1, k] += 10 * 2.220446049250313e-16  # ten times float64's epsilon: an empty component keeps a share
             mass += sums[1, k]
         for k in range(many):
             moved = sums[2, k] / sums[1, k] if k != held else 0.0

@@ -19,6 +19,9 @@ PRICE_TOLERANCE = 1e-9
 of the least, as what clusters cost is no more than a few times what they leave."""
 MOST_PRICES = 200
 """Prices that are tried; bisection from the widest bracket of floats takes fewer."""
+GUESSED_PRICES, WIDENING = 4, 1000
+"""Prices that are guessed from the last before bisection, and the factor beyond an end of the bracket: of speed alone, the best cut
+is found whatever they are."""
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 
@@ -99,12 +102,12 @@ def _find_price(points: Floats, counts: Floats, clusters: int, price: float) -> 
             break
         # The error falls as the square of the clusters where they are many, the gain of one more as the cube.
         step = price * (found / clusters) ** 3
-        if attempt < 4 and low < step < high:
+        if attempt < GUESSED_PRICES and low < step < high:
             price = step
         elif low == 0:
-            price = high / 1000
+            price = high / WIDENING
         else:
-            price = float(np.sqrt(low * high)) if np.isfinite(high) else low * 1000
+            price = float(np.sqrt(low * high)) if np.isfinite(high) else low * WIDENING
         if not 0 < price < np.inf:
             break
     return price, _join_paths(few, many, clusters)

@@ -179,6 +179,7 @@ def _describe(sample: _Sample, owner: npt.NDArray[np.intp], components: int) -> 
     mean = np.bincount(owner, sample.weight * sample.points, components) / safe
     second = np.bincount(owner, sample.weight * np.square(sample.points - mean[owner]), components)
     variance = np.where(mass > 0, second / safe, sample.floor / VARIANCE_FLOOR) + sample.floor
+    # an empty component keeps a share of which the logarithm is finite
     return Mixture(share=np.maximum(mass, 1e-12) / mass.sum(), mean=mean, variance=variance)
 
 
