@@ -6,9 +6,15 @@ and lanes of the vector and store units of smartdeal's ``paper``; ports and arra
 
 from __future__ import annotations
 
+from typing import Any
+
 from hwsim.archs.smartdeal.spec import PRESETS
 
-REFERENCE = PRESETS["paper"]
+SHELL = PRESETS["paper"].shell
+SHARED: dict[str, Any] = {
+    name: getattr(PRESETS["paper"], name) for name in ("memory", "clock_hz", "node_nm", "energy_table")
+}
+"""Fields that are the same; of `SHELL` all but the ports."""
 UNVERIFIED = (
     "shell.wbuf_bits", "shell.ibuf_bits", "shell.obuf_bits", "shell.psum_bits", "memory.bits_per_cycle", "memory.latency_cycles",
     "clock_hz", "node_nm", "energy_table",

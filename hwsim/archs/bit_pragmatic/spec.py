@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from hwsim.archs.comparison_set import REFERENCE, UNVERIFIED
+from hwsim.archs.comparison_set import SHARED, SHELL, UNVERIFIED
 from hwsim.core.arch import Arch
 from hwsim.core.check import require_choice, require_int, require_widths
 from hwsim.core.datapath import Datapath, LayerData, Workload
@@ -112,9 +112,9 @@ PRESETS = {
     "comparison": BitPragmatic(
         preset="comparison", filters=32, columns=16, lanes=16, bits=8,
         shell=replace(
-            REFERENCE.shell, wbuf_port_bits=32 * 16 * 8, ibuf_port_bits=16 * 8, obuf_port_bits=32 * 32,
+            SHELL, wbuf_port_bits=32 * 16 * 8, ibuf_port_bits=16 * 8, obuf_port_bits=32 * 32,
         ),
-        memory=REFERENCE.memory, clock_hz=REFERENCE.clock_hz, node_nm=REFERENCE.node_nm, energy_table=REFERENCE.energy_table,
+        **SHARED,
         source="SmartExchange (ISCA 2020) compares at equal on-chip memory and multipliers: buffers, memory, clock and lanes of "
         "smartdeal paper, 8192 bit-serial multipliers as there: two tiles of 16 filters, 16 windows, 16 lanes",
         unverified=(

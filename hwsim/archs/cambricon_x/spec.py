@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from hwsim.archs.comparison_set import REFERENCE, UNVERIFIED
+from hwsim.archs.comparison_set import SHARED, SHELL, UNVERIFIED
 from hwsim.archs.pruned_weights import store_pruned
 from hwsim.core.arch import Arch
 from hwsim.core.check import require_int, require_share, require_widths
@@ -114,9 +114,9 @@ PRESETS = {
     "comparison": CambriconX(
         preset="comparison", elements=64, multipliers=16, span=256, bits=8,
         shell=replace(
-            REFERENCE.shell, wbuf_port_bits=64 * 16 * 8, ibuf_port_bits=256 * 8, obuf_port_bits=64 * 32,
+            SHELL, wbuf_port_bits=64 * 16 * 8, ibuf_port_bits=256 * 8, obuf_port_bits=64 * 32,
         ),
-        memory=REFERENCE.memory, clock_hz=REFERENCE.clock_hz, node_nm=REFERENCE.node_nm, energy_table=REFERENCE.energy_table,
+        **SHARED,
         source="SmartExchange (ISCA 2020) compares at equal on-chip memory and multipliers: buffers, memory, clock and lanes of "
         "smartdeal paper, 1024 multipliers of 8 bits (8192 bit-serial ones count as these) as 64 elements of the paper's 16; "
         "density: 35 %, what Han et al. (NIPS 2015) keep of AlexNet's convolutions, from memory",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from hwsim.archs.comparison_set import REFERENCE, UNVERIFIED
+from hwsim.archs.comparison_set import SHARED, SHELL, UNVERIFIED
 from hwsim.archs.pruned_weights import store_pruned
 from hwsim.core.arch import Arch
 from hwsim.core.check import require_int, require_power_of_two, require_share, require_widths
@@ -180,9 +180,9 @@ PRESETS = {
     "comparison": Scnn(
         preset="comparison", pe_rows=8, pe_cols=8, weights=4, activations=4, banks=32, bank_entries=16, bits=8,
         shell=replace(
-            REFERENCE.shell, ibuf_bits=256 * KIB, wbuf_port_bits=4 * 12, ibuf_port_bits=4 * 8, obuf_port_bits=64 * 32,
+            SHELL, ibuf_bits=256 * KIB, wbuf_port_bits=4 * 12, ibuf_port_bits=4 * 8, obuf_port_bits=64 * 32,
         ),
-        memory=REFERENCE.memory, clock_hz=REFERENCE.clock_hz, node_nm=REFERENCE.node_nm, energy_table=REFERENCE.energy_table,
+        **SHARED,
         source="SmartExchange (ISCA 2020) compares at equal on-chip memory and multipliers: memory, clock and lanes of smartdeal "
         "paper, 64 elements of 16 multipliers as in SCNN, of 8 bits (8192 bit-serial ones count as 1024); the accumulators' 256 KB "
         "are taken from the input buffer's 512; density: 35 %, what Han et al. (NIPS 2015) keep of AlexNet's convolutions",
