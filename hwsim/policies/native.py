@@ -19,8 +19,7 @@ from typing import Any
 from hwsim.core.errors import HwsimError, InputError
 from hwsim.core.network import Network
 from hwsim.core.policy import LayerFormat, Policy
-from hwsim.nets.imported import FLOAT_BITS
-from hwsim.policies.schemes import WIDEST_BITS, LayerScheme, PolicyFile, TensorScheme
+from hwsim.policies.schemes import LayerScheme, PolicyFile, TensorScheme, read_scheme_bits
 
 FORMAT = "hwsim.policy/1"
 DEFAULT_ROW = "*"
@@ -157,7 +156,7 @@ def _read_format(
         if what not in entry or (tensors[what] is None and entry[what] is not None):
             continue
         tensor = tensors[what]
-        bits = FLOAT_BITS if tensor is None else min(tensor.bits, WIDEST_BITS)
+        bits = read_scheme_bits(tensor)
         if values.setdefault(field, bits) != bits:
             said = "null (not quantized)" if tensor is None else f"{tensor.bits} bits"
             problems.append(f"{where}: {field} is {values[field]!r} and {what} is {said}, which contradict each other")

@@ -103,7 +103,7 @@ def assemble_policy(
                 floats.append(f"{layer.name} ({what})")
             elif tensor.bits > WIDEST_BITS:
                 wide.append(f"{layer.name} ({what}, {tensor.bits} bits)")
-        w_bits, a_bits = _read_bits(scheme.weight), _read_bits(scheme.activation)
+        w_bits, a_bits = read_scheme_bits(scheme.weight), read_scheme_bits(scheme.activation)
         formats.append((layer.name, LayerFormat(w_bits=w_bits, a_bits=a_bits, codec=codec)))
     notes = (*notes, *_note(f"not quantized, counted as {FLOAT_BITS} bits", floats))
     notes = (*notes, *_note(f"wider than a policy names, counted as {WIDEST_BITS} bits", wide))
@@ -144,7 +144,8 @@ def require_layers(network: Network) -> tuple[Layer, ...]:
     return network.mac_layers
 
 
-def _read_bits(scheme: TensorScheme | None) -> int:
+def read_scheme_bits(scheme: TensorScheme | None) -> int:
+    """Return the bits that a tensor has in a policy: those of floats where it is not quantized, at most ``WIDEST_BITS``."""
     return FLOAT_BITS if scheme is None else min(scheme.bits, WIDEST_BITS)
 
 
