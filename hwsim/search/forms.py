@@ -34,6 +34,12 @@ def read_array(policies: Any, layers: int) -> Int8:
     return np.ascontiguousarray(array)
 
 
+def require_range(array: Int8, policies: Any, names: Sequence[str]) -> None:
+    """Raise the error of `refuse_range` where bits are not 1 to 16; ``array`` is what `read_array` made of ``policies``."""
+    if ((array < 1) | (array > MOST_BITS)).any():
+        refuse_range(policies, names)
+
+
 def refuse_range(policies: Any, names: Sequence[str]) -> NoReturn:
     """Raise the error that names policy, layer and value of the first bits that are not 1 to 16."""
     given = np.asarray(policies).reshape(-1, len(names), 2)

@@ -23,7 +23,7 @@ from hwsim.pipeline.prices import choose_prices
 from hwsim.pipeline.simulate import Progress, resolve_arch, resolve_network, simulate
 from hwsim.pipeline.workloads import list_workloads
 from hwsim.search.book import Book, Job, at_formats
-from hwsim.search.forms import list_columns, read_array, read_base, read_bits, refuse_range
+from hwsim.search.forms import list_columns, read_array, read_base, read_bits, refuse_range, require_range
 from hwsim.search.store import Store, choose_path
 from hwsim.search.structure import MOST_AXES, describe_structure
 from hwsim.search.tables import MOST_BITS, Float64, Int8, OutOfRange, Tables
@@ -186,8 +186,7 @@ class CostModel:
             return self._sum(columns, policy.default.a_bits, metric)[0].item()
         array = read_array(policies, len(self.layers))
         if self._tables is None:
-            if ((array < 1) | (array > MOST_BITS)).any():
-                refuse_range(policies, self.layers)
+            require_range(array, policies, self.layers)
             rows = array.reshape(-1, len(self.layers), 2)
             found = [getattr(self._whole.price(self.to_policy(row)), metric) for row in rows]
             return np.array(found, _find_dtype(metric)) if array.ndim == 3 else found[0]
@@ -224,8 +223,7 @@ class CostModel:
         rows = read_array(array, len(self.layers))
         if rows.ndim != 2:
             raise SpecError("policy.shape", rows.shape, f"[{len(self.layers)}, 2]")
-        if ((rows < 1) | (rows > MOST_BITS)).any():
-            refuse_range(array, self.layers)
+        require_range(rows, array, self.layers)
         formats = (replace(self.base, w_bits=w, a_bits=a) for w, a in rows.tolist())
         return Policy(default=self.base, layers=tuple(zip(self.layers, formats, strict=True)))
 
