@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from hwsim.core.layer import Layer
 from hwsim.core.mapping import TILE_DIMS, Int64
+
+Fields = TypeVar("Fields", bound=NamedTuple)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,16 @@ def sum_over_sizes(layer: Layer, tiles: Int64, dims: str, value: Callable[..., I
     """
     sizes = list_tile_sizes(layer, tiles, dims)
     return sizes.add_up(value(*sizes.size.T))
+
+
+def sum_fields(layer: Layer, tiles: Int64, value: Callable[[Int64], Fields]) -> Fields:
+    """Return the sums over all tiles of each candidate of the fields of ``value``: int64 [candidates] each.
+
+    ``value`` takes sizes along ``TILE_DIMS``, int64 [entries, 6], and returns a named tuple of int64 [entries].
+    """
+    sizes = list_tile_sizes(layer, tiles)
+    found = value(sizes.size)
+    return found._make(sizes.add_up(one) for one in found)
 
 
 def sum_over_tiles(extent: int, tile: Int64, value: Any) -> Int64:

@@ -48,7 +48,7 @@ from hwsim.core.bits import Bits
 from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload
 from hwsim.core.mapping import Boxes, C, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.psums import list_outputs
-from hwsim.core.tile_sums import find_distinct, list_tile_sizes
+from hwsim.core.tile_sums import find_distinct, sum_fields
 
 if TYPE_CHECKING:
     from hwsim.archs.bismo.spec import Bismo
@@ -157,14 +157,9 @@ class BismoDatapath(Datapath):
         tail = np.full(len(boxes), PIPELINE_CYCLES + self.arch.tree_levels, np.int64)
         return ExecTimes(found.cycles, found.cycles - found.steps, tail)
 
-    def _sum_counts(self, tiles: Int64) -> Counts:
-        """Return the sums over all tiles of each candidate."""
-        sizes = list_tile_sizes(self.layer, tiles)
-        return Counts(*(sizes.add_up(one) for one in self.count_tiles(sizes.size)))
-
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles."""
-        sums = self._sum_counts(tiles)
+        sums = sum_fields(self.layer, tiles, self.count_tiles)
         psums = (2 * sums.results - self.layer.out_elements) * self.arch.shell.psum_bits
         return Totals(sums.cycles, sums.w_bits, sums.a_bits, psums)
 
@@ -231,7 +226,7 @@ class BismoDatapath(Datapath):
         """
         fmt, arch = self.workload.fmt, self.arch
         psum, word = arch.shell.psum_bits, arch.word_bits
-        sums = self._sum_counts(np.array([mapping.tile], np.int64))
+        sums = sum_fields(self.layer, np.array([mapping.tile], np.int64), self.count_tiles)
         products = self.layer.macs * self.w_planes * fmt.a_bits
         results, outputs = int(sums.results[0]), self.layer.out_elements
         units = self._count_unit_steps(mapping.tile)

@@ -40,7 +40,7 @@ from hwsim.core.actions import Action
 from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload
 from hwsim.core.mapping import Boxes, Int64, Mapping
 from hwsim.core.psums import count_word_slots, list_word_places
-from hwsim.core.tile_sums import list_tile_sizes
+from hwsim.core.tile_sums import sum_fields
 
 if TYPE_CHECKING:
     from hwsim.archs.eyeriss.spec import Eyeriss
@@ -71,14 +71,9 @@ class EyerissDatapath(Datapath):
         found = self.count_tiles(boxes.size)
         return ExecTimes(found.cycles, found.fill, found.drain)
 
-    def _sum_counts(self, tiles: Int64) -> Counts:
-        """Return the sums over all tiles of each candidate."""
-        sizes = list_tile_sizes(self.layer, tiles)
-        return Counts(*(sizes.add_up(one) for one in self.count_tiles(sizes.size)))
-
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles."""
-        sums, fmt = self._sum_counts(tiles), self.workload.fmt
+        sums, fmt = sum_fields(self.layer, tiles, self.count_tiles), self.workload.fmt
         psums = (2 * sums.o_writes - self.layer.out_elements) * self.arch.shell.psum_bits
         return Totals(sums.cycles, sums.w_reads * fmt.w_bits, sums.i_reads * fmt.a_bits, psums)
 
@@ -93,7 +88,7 @@ class EyerissDatapath(Datapath):
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
         """Return products, accesses of the elements' registers, words on the network, accesses of buffers."""
         fmt, psum, macs = self.workload.fmt, self.arch.shell.psum_bits, self.layer.macs
-        found = self._sum_counts(np.array([mapping.tile], np.int64))
+        found = sum_fields(self.layer, np.array([mapping.tile], np.int64), self.count_tiles)
         count = {name: int(total[0]) for name, total in zip(Counts._fields, found, strict=True)}
         outputs = self.layer.out_elements
         return (

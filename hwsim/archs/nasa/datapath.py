@@ -28,7 +28,7 @@ from hwsim.core.actions import Action
 from hwsim.core.datapath import Datapath, ExecTimes, Totals, Workload
 from hwsim.core.mapping import Boxes, G, Int64, K, Mapping, N, P, Q
 from hwsim.core.psums import count_word_slots, list_outputs, list_word_places
-from hwsim.core.tile_sums import find_distinct, list_tile_sizes
+from hwsim.core.tile_sums import find_distinct, sum_fields
 
 if TYPE_CHECKING:
     from hwsim.archs.nasa.spec import Nasa
@@ -73,14 +73,9 @@ class NasaDatapath(Datapath):
         drain = self.chunk.rows if self.chunk.dataflow == "os" else (self.chunk.rows - 1).bit_length()
         return ExecTimes(found.cycles, found.fill, np.full(len(boxes), PIPELINE_CYCLES + drain, np.int64))
 
-    def _sum_counts(self, tiles: Int64) -> Counts:
-        """Return the sums over all tiles of each candidate."""
-        sizes = list_tile_sizes(self.layer, tiles)
-        return Counts(*(sizes.add_up(one) for one in self.count_tiles(sizes.size)))
-
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles."""
-        sums, fmt = self._sum_counts(tiles), self.workload.fmt
+        sums, fmt = sum_fields(self.layer, tiles, self.count_tiles), self.workload.fmt
         psums = (2 * sums.o_writes - self.layer.out_elements) * self.arch.shell.psum_bits
         return Totals(sums.cycles, sums.w_reads * fmt.w_bits, sums.i_reads * fmt.a_bits, psums)
 
@@ -107,7 +102,7 @@ class NasaDatapath(Datapath):
     def count_actions(self, mapping: Mapping) -> tuple[Action, ...]:
         """Return the elements' operations, registers read at each and written by loads, registers of sums, buffer accesses."""
         fmt, psum, macs = self.workload.fmt, self.arch.shell.psum_bits, self.layer.macs
-        sums = self._sum_counts(np.array([mapping.tile], np.int64))
+        sums = sum_fields(self.layer, np.array([mapping.tile], np.int64), self.count_tiles)
         writes, outputs, stood = int(sums.o_writes[0]), self.layer.out_elements, self._count_sums(sums)
         work = {
             "multiply": (Action(component="mac", verb="mult", count=macs, bits=(fmt.w_bits, fmt.a_bits)),),
