@@ -121,6 +121,95 @@ def count_states(
 
 
 @kernel
+def evaluate_cells(
+    todo: Ints, many: int, cell_first: Ints, cell_inputs: Ints, cell_truth: Words, values: Words, scratch: Words, fresh: Words
+) -> None:  # fmt: skip
+    """Set ``fresh[:many]`` to what the cells ``todo[:many]`` give for the values that stand."""
+    for j in range(many):
+        cell = todo[j]
+        fresh[j] = look_up(cell_truth[cell], cell_first[cell], cell_first[cell + 1], cell_inputs, values, scratch)
+
+
+@kernel
+def count_changes(
+    todo: Ints, many: int, fresh: Words, values: Words, lanes: np.uint64, cell_out: Ints, cell_first: Ints, cell_inputs: Ints,
+    change: Words, stamp: Ints, step: int, toggles: Ints, rises: Ints, shares: Ints,
+) -> None:  # fmt: skip
+    """Add what outputs of ``todo[:many]`` are about to change to row 1 of the counts, and which inputs changed in ``step``."""
+    for j in range(many):
+        cell = todo[j]
+        net = cell_out[cell]
+        differs = (fresh[j] ^ values[net]) & lanes
+        if differs != _U0:
+            up = differs & fresh[j]
+            down = differs & ~fresh[j]
+            toggles[1, net] += count_ones(differs)
+            rises[1, net] += count_ones(up)
+            for k in range(cell_first[cell], cell_first[cell + 1]):
+                source = cell_inputs[k]
+                if stamp[source] == step:
+                    shares[1, 0, k] += count_ones(down & change[source])
+                    shares[1, 1, k] += count_ones(up & change[source])
+
+
+@kernel
+def settle_by_steps(
+    driven: Ints, before: Words, step: int, lanes: np.uint64, cell_out: Ints, cell_first: Ints, cell_inputs: Ints,
+    cell_truth: Words, fan_first: Ints, fan_cells: Ints, values: Words, change: Words, stamp: Ints, queued: Ints, toggles: Ints,
+    rises: Ints, shares: Ints,
+) -> int:  # fmt: skip
+    """Let the changes of nets ``driven`` pass through the cells, each a step of time; return the last step.
+
+    Counts go to row 1; arrays as in `run_cycles`. ``change`` uint64 [nets] is how a net changed in step ``stamp`` int64 [nets];
+    ``queued`` int64 [cells] is the step for which a cell was queued last.
+    """
+    scratch = np.empty(32, np.uint64)
+    todo, later = np.empty(cell_out.size, np.int64), np.empty(cell_out.size, np.int64)
+    fresh = np.empty(cell_out.size, np.uint64)
+    step += 1
+    many = 0
+    for net in driven:
+        differs = values[net] ^ before[net]
+        if differs != _U0 and stamp[net] != step:
+            change[net] = differs
+            stamp[net] = step
+            toggles[1, net] += count_ones(differs & lanes)
+            rises[1, net] += count_ones(differs & values[net] & lanes)
+            many = queue_readers(net, step, fan_first, fan_cells, many, queued, todo)
+    while many > 0:
+        evaluate_cells(todo, many, cell_first, cell_inputs, cell_truth, values, scratch, fresh)
+        count_changes(
+            todo,
+            many,
+            fresh,
+            values,
+            lanes,
+            cell_out,
+            cell_first,
+            cell_inputs,
+            change,
+            stamp,
+            step,
+            toggles,
+            rises,
+            shares,
+        )
+        step += 1
+        more = 0
+        for j in range(many):
+            net = cell_out[todo[j]]
+            differs = fresh[j] ^ values[net]
+            if differs != _U0:
+                values[net] = fresh[j]
+                change[net] = differs
+                stamp[net] = step
+                more = queue_readers(net, step, fan_first, fan_cells, more, queued, later)
+        todo, later = later, todo
+        many = more
+    return step
+
+
+@kernel
 def run_cycles(
     stimulus: Words, in_nets: Ints, out_nets: Ints, cell_out: Ints, cell_first: Ints, cell_inputs: Ints, cell_truth: Words,
     fan_first: Ints, fan_cells: Ints, reg_out: Ints, reg_first: Ints, reg_inputs: Ints, reg_truth: Words, state_first: Ints,
@@ -156,76 +245,28 @@ def run_cycles(
         Filled.
     """
     scratch = np.empty(32, np.uint64)
-    nets, cells, regs = values.size, cell_out.size, reg_out.size
-    before = np.empty(nets, np.uint64)
-    following = np.empty(regs, np.uint64)
-    change = np.zeros(nets, np.uint64)  # of the step before, where ``stamp`` says so
-    stamp = np.full(nets, -1, np.int64)
-    queued = np.full(cells, -1, np.int64)
-    todo, later = np.empty(cells, np.int64), np.empty(cells, np.int64)
-    fresh = np.empty(cells, np.uint64)
+    before = np.empty(values.size, np.uint64)
+    following = np.empty(reg_out.size, np.uint64)
+    driven = np.concatenate((reg_out, in_nets))
+    change, stamp, queued = np.zeros(values.size, np.uint64), np.full(values.size, -1), np.full(cell_out.size, -1)
     step = 0
     for t in range(stimulus.shape[0]):
         before[:] = values
-        for i in range(regs):
+        for i in range(reg_out.size):
             following[i] = look_up(reg_truth[i], reg_first[i], reg_first[i + 1], reg_inputs, values, scratch)
-        for i in range(regs):
+        for i in range(reg_out.size):
             values[reg_out[i]] = following[i]
         for i in range(in_nets.size):
             values[in_nets[i]] = stimulus[t, i]
         if timed == 0 or counted == 0:
             settle(cell_out, cell_first, cell_inputs, cell_truth, values)
         else:
-            step += 1
-            many = 0
-            for source in range(2):
-                for i in range(regs if source == 0 else in_nets.size):
-                    net = reg_out[i] if source == 0 else in_nets[i]
-                    differs = values[net] ^ before[net]
-                    if differs != _U0 and stamp[net] != step:
-                        change[net] = differs
-                        stamp[net] = step
-                        toggles[1, net] += count_ones(differs & lanes)
-                        rises[1, net] += count_ones(differs & values[net] & lanes)
-                        many = queue_readers(net, step, fan_first, fan_cells, many, queued, todo)
-            while many > 0:
-                for j in range(many):
-                    cell = todo[j]
-                    fresh[j] = look_up(
-                        cell_truth[cell], cell_first[cell], cell_first[cell + 1], cell_inputs, values, scratch
-                    )
-                more = 0
-                step += 1
-                for j in range(many):
-                    cell = todo[j]
-                    net = cell_out[cell]
-                    differs = fresh[j] ^ values[net]
-                    if differs == _U0:
-                        continue
-                    up = differs & fresh[j] & lanes
-                    down = differs & ~fresh[j] & lanes
-                    toggles[1, net] += count_ones(differs & lanes)
-                    rises[1, net] += count_ones(up)
-                    for k in range(cell_first[cell], cell_first[cell + 1]):
-                        source = cell_inputs[k]
-                        if stamp[source] == step - 1:
-                            shares[1, 0, k] += count_ones(down & change[source])
-                            shares[1, 1, k] += count_ones(up & change[source])
-                for j in range(many):
-                    cell = todo[j]
-                    net = cell_out[cell]
-                    differs = fresh[j] ^ values[net]
-                    if differs == _U0:
-                        continue
-                    values[net] = fresh[j]
-                    change[net] = differs
-                    stamp[net] = step
-                    more = queue_readers(net, step, fan_first, fan_cells, more, queued, later)
-                todo, later = later, todo
-                many = more
+            step = settle_by_steps(
+                driven, before, step, lanes, cell_out, cell_first, cell_inputs, cell_truth, fan_first, fan_cells, values, change,
+                stamp, queued, toggles, rises, shares,
+            )  # fmt: skip
         for i in range(out_nets.size):
             outputs[t, i] = values[out_nets[i]]
-        if counted == 0:
-            continue
-        count_settled(before, values, lanes, cell_out, cell_first, cell_inputs, toggles, rises, shares)
-        count_states(values, lanes, reg_out, reg_first, reg_inputs, state_first, states)
+        if counted == 1:
+            count_settled(before, values, lanes, cell_out, cell_first, cell_inputs, toggles, rises, shares)
+            count_states(values, lanes, reg_out, reg_first, reg_inputs, state_first, states)
