@@ -231,6 +231,69 @@ def list_activations(
 
 
 @kernel
+def measure_lists(start: np.ndarray, place: np.ndarray) -> tuple[int, int]:
+    """Return the most entries of a segment of weights, and the places of the window that there are."""
+    most, window = 0, 0
+    for i in range(start.shape[0] - 1):
+        most = max(most, start[i + 1] - start[i])
+    for e in range(start[start.shape[0] - 1]):
+        window = max(window, place[e] + 1)
+    return most, window
+
+
+@kernel
+def describe_window(
+    shape: np.ndarray,
+    row_seen: np.ndarray,
+    col_seen: np.ndarray,
+    bank: np.ndarray,
+    meets: np.ndarray,
+    open_to: np.ndarray,
+) -> None:
+    """Fill for each place of the window its bank, and which classes of activations meet an output there.
+
+    ``bank`` int64 [window]; ``meets`` uint8 [window, classes]; ``open_to`` uint64 of its shape, all bits where they meet.
+    The others as in `measure_block`.
+    """
+    across = col_seen.shape[0]
+    for w in range(bank.shape[0]):
+        r, s = w // shape[8], w % shape[8]
+        bank[w] = -(r * shape[6] // shape[2] * shape[9] + s * shape[7] // shape[3]) * shape[10] & (shape[11] - 1)
+        for cls in range(meets.shape[1]):
+            meets[w, cls] = row_seen[cls // across] >> r & col_seen[cls % across] >> s & 1
+            open_to[w, cls] = ~np.uint64(0) if meets[w, cls] else np.uint64(0)
+
+
+@kernel
+def list_classes(seen: np.ndarray, meets: np.ndarray, live: np.ndarray, among: np.ndarray, reach: np.ndarray) -> int:
+    """Fill the classes that a channel's activations have; return how many.
+
+    ``live`` [classes there are], ``among`` [classes]: number of the class, and its place in ``live``. ``reach`` [window]:
+    activations that meet an output there.
+    """
+    count = 0
+    for cls in range(seen.shape[0]):
+        if seen[cls]:
+            live[count], among[cls] = cls, count
+            count += 1
+    for w in range(reach.shape[0]):
+        reach[w] = 0
+        for i in range(count):
+            reach[w] += seen[live[i]] * meets[w, live[i]]
+    return count
+
+
+@kernel
+def count_products(first: int, last: int, place: np.ndarray, filters: np.ndarray, reach: np.ndarray) -> int:
+    """Return the products of nonzero weights ``first:last`` that have an output; ``reach`` is from `list_classes`."""
+    kept = 0
+    for e in range(first, last):
+        if filters[e] >= 0:
+            kept += reach[place[e]]
+    return kept
+
+
+@kernel
 def measure_block(
     x: np.ndarray, start: np.ndarray, place: np.ndarray, filters: np.ndarray, part: np.ndarray, shape: np.ndarray,
     row_kind: np.ndarray, col_kind: np.ndarray, row_seen: np.ndarray, col_seen: np.ndarray, cycles: np.ndarray,
@@ -264,24 +327,13 @@ def measure_block(
     groups, channels = x.shape[0], x.shape[1]
     blocks, used = cycles.shape[1], cycles.shape[2]
     banks, lanes, across = shape[11], shape[0], col_seen.shape[0]
-    classes, window = row_seen.shape[0] * across, 0
-    most_entries = 0
-    for i in range(start.shape[0] - 1):
-        most_entries = max(most_entries, start[i + 1] - start[i])
-    for e in range(start[start.shape[0] - 1]):
-        window = max(window, place[e] + 1)
+    classes = row_seen.shape[0] * across
+    most_entries, window = measure_lists(start, place)
     bank, meets = np.zeros(window, np.int64), np.zeros((window, classes), np.uint8)
-    for w in range(window):
-        r, s = w // shape[8], w % shape[8]
-        bank[w] = -(r * shape[6] // shape[2] * shape[9] + s * shape[7] // shape[3]) * shape[10] & (banks - 1)
-        for cls in range(classes):
-            meets[w, cls] = row_seen[cls // across] >> r & col_seen[cls % across] >> s & 1
+    open_to, lengths = np.zeros((window, classes), np.uint64), np.zeros((blocks, used), np.uint64)
+    describe_window(shape, row_seen, col_seen, bank, meets, open_to)
     narrow, most_vectors = banks <= MOST_BANKS, -(-most_entries // lanes)
     masks, words = np.zeros((most_vectors, classes, lanes), np.int64), np.zeros((most_vectors, classes + 1), np.uint64)
-    open_to, lengths = np.zeros((window, classes), np.uint64), np.zeros((blocks, used), np.uint64)
-    for w in range(window):
-        for cls in range(classes):
-            open_to[w, cls] = ~np.uint64(0) if meets[w, cls] else np.uint64(0)
     bits, reach = np.zeros(most_entries, np.int64), np.zeros(window, np.int64)
     seen, live, among = np.zeros(classes, np.int64), np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     queues, waiting = np.zeros((blocks, used, 5), np.int64), np.zeros(blocks, np.int64)
@@ -291,61 +343,39 @@ def measure_block(
     for g in range(groups):
         for c in range(channels):
             most = list_activations(x[g, c], part, shape, row_kind, col_kind, across, rotation, kind, bounds, seen)
-            many, turn, count, vectors_read = bounds[used], c // shape[13], 0, 0
-            for cls in range(classes):
-                if seen[cls]:
-                    live[count], among[cls] = cls, count
-                    count += 1
+            many, turn, vectors_read = bounds[used], c // shape[13], 0
+            count = list_classes(seen, meets, live, among, reach)
             if narrow:
                 for a in range(many):
                     kind[a] = among[kind[a]]
-            for w in range(window):
-                reach[w] = 0
-                for i in range(count):
-                    reach[w] += seen[live[i]] * meets[w, live[i]]
             for pe in range(used):
                 reads[pe] = -(-(bounds[pe + 1] - bounds[pe]) // shape[1])
                 vectors_read += reads[pe]
             for block in range(blocks):
                 segment = (g * blocks + block) * channels + c
-                first, entries = start[segment], start[segment + 1] - start[segment]
+                first, last = start[segment], start[segment + 1]
+                entries, vectors = last - first, -(-(last - first) // lanes)
                 if many > 0 and entries > 0:
                     sums[0] += many * entries
+                    sums[1] += count_products(first, last, place, filters, reach)
                     sums[2] += many
                     sums[3] += vectors_read * entries
-                    sums[4] += many * -(-entries // lanes)
-                    kept = 0
-                    for e in range(first, first + entries):
-                        if filters[e] >= 0:
-                            kept += reach[place[e]]
-                    sums[1] += kept
-                    vectors = -(-entries // lanes)
+                    sums[4] += many * vectors
                     if narrow:
-                        alone = fill_words(
-                            first, first + entries, place, filters, bank, banks, lanes, open_to, live, count, words
-                        )
+                        alone = fill_words(first, last, place, filters, bank, banks, lanes, open_to, live, count, words)
                         waiting[block] = run_words(
                             rotation, kind, bounds, reads, words, vectors, alone, count, shape, block, turn, lengths,
                             cycles[g],
                         )  # fmt: skip
                     else:
-                        deepest = find_banks(first, first + entries, place, filters, bank, banks, lanes, bits)
+                        deepest = find_banks(first, last, place, filters, bank, banks, lanes, bits)
                         if most > 1 or deepest > 1 or waiting[block]:
                             deepest = fill_masks(
                                 entries, place[first:], bits, lanes, deepest, meets, live[:count], masks
                             )
                         waiting[block] = run_elements(
-                            rotation,
-                            kind,
-                            bounds,
-                            masks,
-                            vectors,
-                            deepest,
-                            shape,
-                            queues[block],
-                            cycles[g, block],
-                            turn,
-                        )
+                            rotation, kind, bounds, masks, vectors, deepest, shape, queues[block], cycles[g, block], turn
+                        )  # fmt: skip
                 ends = c % shape[13] == shape[13] - 1 or c == channels - 1
                 if waiting[block] and ends and narrow:
                     empty_words(block, turn, lengths, cycles[g])
