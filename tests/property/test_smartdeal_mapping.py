@@ -8,13 +8,15 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from hwsim.archs.smartdeal.timing import RUN_PIPELINE
 from hwsim.core.errors import Infeasible
 from hwsim.core.mapping import Boxes, list_boxes
 from hwsim.core.shell import Memory, Shell
 from hwsim.engine.lower import prepare_lowering
 from mappers.objective import Objective
 from mappers.search import build_space, evaluate, find_mapping
-from tests.naive_smartdeal_cases import cases, make_arch, tilings
+from tests.naive_cases import conv, small
+from tests.naive_smartdeal_cases import Case, cases, make_arch, tilings
 from tests.property.test_mapper_bound import OBJECTIVES, list_candidates
 
 
@@ -79,6 +81,21 @@ def test_sums_of_busy_cycles_are_a_lower_bound_of_every_tiling(data):
     assert (times.fill <= times.busy).all()
     alone = [datapath.exec_times(Boxes(boxes.lo[i : i + 1], boxes.hi[i : i + 1])).busy[0] for i in range(len(boxes))]
     assert times.busy.tolist() == alone
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.data())
+def test_sums_of_busy_cycles_are_exact_where_passes_hide_what_prepares_the_next(data):
+    """So candidates that differ in the number of tiles alone are ordered by their bounds; the mapper times few of them."""
+    layer = conv(size=(data.draw(small(3, 5)), 8), window=(3, 3), K=data.draw(small(2, 6)), C=4)
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
+    stored = rng.choice([-86, 85], layer.in_shape).astype(np.int8)  # four digits in each
+    weights = rng.integers(-128, 128, (layer.K, 4, 3, 3)).astype(np.int8)
+    datapath = Case(layer, make_arch(line_rows=4), stored, 0, weights, None).datapath()
+    tile = data.draw(tilings(Case(layer, datapath.arch, stored, 0, weights, None), datapath))
+    times = datapath.exec_times(list_boxes(layer, tile))
+    assert (datapath.compute + RUN_PIPELINE >= datapath.prepare.max()).all()
+    assert datapath.sum_tiles(np.array([tile], np.int64)).busy[0] == times.busy.sum()
 
 
 @st.composite

@@ -237,19 +237,36 @@ class SmartDealDatapath(Datapath):
         Each pass takes its run or the preparation of the next one; behind the last pass of a step, where a tile may end, at
         least the shortest preparation of a step's first pass: that of the group's, the next tile's, or part of its own fill.
         """
-        following, starts = self.prepare.min(axis=0), self.rows.starts_step
-        first = following[starts].min()
-        after = np.append(np.where(starts, first, following)[1:], first)
+        first, following = self._least_fill, self.prepare.min(axis=0)
+        after = np.append(np.where(self.rows.starts_step, first, following)[1:], first)
         passes = np.maximum(self.compute + np.int64(timing.RUN_PIPELINE), after)
         return int(np.maximum(passes.sum(axis=2), self.least).sum())
+
+    @cached_property
+    def _least_fill(self) -> int:
+        """Cycles to prepare a tile's first pass, at least."""
+        return int(self.prepare[:, self.rows.starts_step].min())
+
+    @cached_property
+    def _least_ends(self) -> Int64:
+        """Cycles that n tiles take at least beyond `_least_busy`, int64 [tiles + 1].
+
+        A tile prepares its first pass for itself; its last one runs without the preparation that stands for its own fill there.
+        What that saves depends on the pass: of n tiles, which end at n different ones, at most the most.
+        """
+        ends = np.append(self.rows.starts_step[1:], True)
+        more = np.minimum(self.compute[:, :, ends] + np.int64(timing.RUN_PIPELINE), self._least_fill)
+        return np.append(0, np.cumsum(np.sort(more, axis=None)))
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles; ``busy`` is a lower bound."""
         layer, psum = self.layer, self.arch.shell.psum_bits
+        quantum = np.array(self.quantum(), np.int64)
+        count = count_tiles(layer, -(-tiles // quantum) * quantum).prod(axis=1)
         ones = np.ones(len(tiles), np.int64)
         writes = layer.out_elements * (count_tiles(layer, tiles)[:, C] if not self.spread else ones)
         return Totals(
-            self._least_busy * ones,
+            self._least_busy + self._least_ends[np.minimum(count, len(self._least_ends) - 1)],
             self._read_bits[0] * ones,
             self._read_bits[1] * ones,
             (2 * writes - layer.out_elements) * psum,
