@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from hwsim.core.network import Network
 from hwsim.core.tensors import ActQuant, LayerTensors, Origin, Tensors
+from tests.extras import load_optional
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class LiteModel:
 
 def open_lite(path: Path, network: Network) -> LiteModel:
     """Open a quantized file with the reference kernels, every tensor kept readable."""
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    litert = load_optional("ai_edge_litert.interpreter")
     interpreter = litert.Interpreter(
         str(path),
         experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 
 import numpy as np
-import pytest
+
+from tests.extras import give_up
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """torchvision's preprocessing of ImageNet (torchvision.transforms documentation)."""
@@ -17,10 +17,7 @@ def list_images(data_set: str) -> list[tuple[Path, int]]:
     """Return (file, label) of ``cifar10``, ``imagenet`` ...; skips the test where foolbox is absent (in CI it fails)."""
     spec = importlib.util.find_spec("foolbox")
     if spec is None or spec.origin is None:
-        message = "the sample images are absent: pip install --no-deps foolbox==3.3.4"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        give_up("the sample images are absent: pip install --no-deps foolbox==3.3.4")
     files = sorted((Path(spec.origin).parent / "data").glob(f"{data_set}_*.*"))
     return [(file, int(file.stem.rsplit("_", 1)[1])) for file in files]
 

@@ -12,6 +12,7 @@ import re
 import pytest
 
 from hwsim.core.stats import STALLS
+from tests.extras import load_optional
 
 SMALL = ("--net", "resnet8", "--arch", "systolic:small")
 LAYER_KEYS = {
@@ -242,7 +243,7 @@ def test_image_files_reach_the_network(hwsim, tmp_path):
 
 
 def test_a_picture_is_scaled_and_normalized(tmp_path):
-    image = pytest.importorskip("PIL.Image")
+    image = load_optional("PIL.Image")
     import numpy as np
 
     from hwsim.commands._image import read_image

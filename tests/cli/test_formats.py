@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from tests.extras import load_optional
 from tests.policy_models import save_float_model
 
-pytest.importorskip("onnx")
+load_optional("onnx")
 BISMO = ("--arch", "bismo:small")
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.extras import load_optional
 from tests.policy_models import QonnxGraph, save_float_model
 
 SYSTOLIC = ("--arch", "systolic:small")
@@ -47,7 +48,7 @@ def test_a_qonnx_model_brings_its_own_policy(hwsim, tmp_path):
 
 
 def test_annotate_writes_a_copy(hwsim, net, tmp_path):
-    onnx = pytest.importorskip("onnx")
+    onnx = load_optional("onnx")
     found = hwsim("run", "--net", net, *SYSTOLIC, "--json", "--annotate", str(tmp_path / "c.onnx"))
     assert found.code == 0
     total = {e.key: e.value for e in onnx.load(str(tmp_path / "c.onnx")).metadata_props}

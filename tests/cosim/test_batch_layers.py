@@ -1,12 +1,10 @@
 """Random layers on the compiled model of whole accelerators: every bit and every cycle."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 

@@ -3,13 +3,11 @@
 Synthesis relies on it: memories marked `accel_rtl.blocks.scratchpad.NO_COLLISION` are inferred without logic for collisions.
 """
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth")
 

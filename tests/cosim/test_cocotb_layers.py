@@ -1,12 +1,10 @@
 """Random layers under cocotb on Verilator, the memory model in Python behind AXI."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "cocotb", "verilator", "g++")
 

@@ -1,14 +1,12 @@
 """``hwsim cosim`` end to end, and what it says of bad input."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import json
 
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 

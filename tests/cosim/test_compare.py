@@ -1,7 +1,5 @@
 """What the comparison says of runs that differ: the first instruction, its cycle, the first element."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 from dataclasses import replace
@@ -9,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys")
 

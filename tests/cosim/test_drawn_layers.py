@@ -3,8 +3,6 @@
 Unlike `cosim.random_layers` it draws dilations that differ by axis, and shrinks what fails.
 """
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import math
@@ -14,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 

@@ -1,13 +1,11 @@
 """What is drawn for co-simulation covers what accelerators build, and is a function of seed and number."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys")
 

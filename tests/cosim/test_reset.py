@@ -4,8 +4,6 @@ Initial values are taken out of the design before: registers are known by reset 
 what was written into them.
 """
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import contextlib
@@ -16,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "cocotb", "g++")
 

@@ -1,13 +1,11 @@
 """MLPerf Tiny's ResNet-8 with its own weights, whole, image to logits, on the hardware."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 
@@ -18,6 +16,7 @@ from hwsim.engine.functional import run_integer
 from hwsim.nets.imported import quantized_policy
 from hwsim.nets.load import load_network
 from tests.cosim.accelerators import make_accelerator, tell
+from tests.extras import load_optional
 from tests.reference import reference
 
 pytestmark = pytest.mark.slow
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("name", ["systolic", "smartdeal"])
 def test_resnet8_runs_whole(name):
     """On the presets themselves: 8x8, and 4x4x4."""
-    pytest.importorskip("ai_edge_litert")
+    load_optional("ai_edge_litert")
     loaded = load_network(str(reference("mlperf_tiny", "pretrainedResnet_quant.tflite")))
     network, tensors = loaded.network, loaded.tensors
     image = {network.inputs[0].name: np.random.default_rng(7).integers(-128, 128, network.inputs[0].shape)}

@@ -21,6 +21,7 @@ from hwsim.nets.tflite_import import import_tflite
 from hwsim.pipeline.tensors import prepare_tensors, stream_data
 from hwsim.pipeline.workloads import list_workloads
 from mappers.search import find_mapping
+from tests.extras import load_optional
 from tests.reference import reference
 
 
@@ -59,7 +60,7 @@ def make_choice(arch, loads, data=None):
 
 @pytest.mark.parametrize("name", ["pretrainedResnet_quant", "kws_ref_model"])
 def test_trained_networks_on_systolic(name):
-    pytest.importorskip("ai_edge_litert")
+    load_optional("ai_edge_litert")
     network, tensors = load(name)
     assert any(quant.zero_point for quant in tensors.activations.values())
     arch = find_arch("systolic", "small")
@@ -70,7 +71,7 @@ def test_trained_networks_on_systolic(name):
 
 
 def test_resnet8_on_decomposed_weights():
-    pytest.importorskip("ai_edge_litert")
+    load_optional("ai_edge_litert")
     network, tensors = load("pretrainedResnet_quant")
     arch, policy = find_arch("smartdeal", "small"), quantized_policy(network, tensors)
     loads = list_workloads(network, policy)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from hwsim.core.errors import HwsimError, InputError
 from hwsim.nets.onnx_import import import_onnx
+from tests.extras import load_optional
 
-onnx = pytest.importorskip("onnx")
+onnx = load_optional("onnx")
 h, T = onnx.helper, onnx.TensorProto
 
 

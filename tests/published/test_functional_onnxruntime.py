@@ -26,6 +26,7 @@ from hwsim.nets.pretrained import PACKAGES, load_pretrained
 from hwsim.nets.registry import find_network
 from hwsim.nets.synthetic import synthesize_input, synthesize_tensors
 from hwsim.quant.requant import combine_scales
+from tests.extras import load_optional
 from tests.litert_models import open_lite
 from tests.onnx_models import run_onnx, write_float, write_qdq
 from tests.reference import reference
@@ -37,7 +38,7 @@ FLOAT_KERNELS = {"Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool", "AverageP
 
 def load_mobilenet_v2():
     """Return MobileNetV2 with its ImageNet weights and one image."""
-    pytest.importorskip("PIL")
+    load_optional("PIL")
     network = find_network("mobilenet_v2")
     return network, load_pretrained(network.name), load_imagenet()[0][3:4]
 

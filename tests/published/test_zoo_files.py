@@ -16,6 +16,7 @@ import pytest
 
 from hwsim.core.layer import Layer
 from hwsim.nets.registry import find_network
+from tests.extras import give_up, load_optional
 from tests.reference import reference
 
 # LiteRT warns that keeping all tensors is for debugging; comparing them is what these tests are for.
@@ -53,7 +54,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def find_weights(package: str, pattern: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        pytest.skip(f"{package} is not installed (extra 'models')")
+        give_up(f"{package} is not installed (extra 'models')")
     return next(Path(spec.origin).parent.rglob(pattern))
 
 
@@ -91,7 +92,7 @@ TINY_OPS = {
 
 
 def open_tiny(name: str) -> Any:
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    interpreter = load_optional("ai_edge_litert.interpreter")
     found = interpreter.Interpreter(str(reference("mlperf_tiny", TINY[name])), experimental_preserve_all_tensors=True)
     found.allocate_tensors()
     return found

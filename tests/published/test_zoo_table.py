@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 
 from hwsim.core.layer import Layer
@@ -134,8 +135,7 @@ def test_resnet18_equals_scale_sims_topology_row_by_row() -> None:
 
 def test_mobilenet_v2_and_resnet50_have_the_layers_that_haq_counts() -> None:
     # mit-han-lab/haq (MIT), lib/simulator/lookup_tables: one entry a layer; its shape is (53, 8, 8).
-    numpy = pytest.importorskip("numpy")
-    table = numpy.load(reference("haq", "qmobilenetv2_imagenet100_batch16_latency_table.npy"))
+    table = np.load(reference("haq", "qmobilenetv2_imagenet100_batch16_latency_table.npy"))
     net = find_network("mobilenet_v2")
     assert table.shape[0] == len(net.mac_layers)
     # The table's cycles cannot undercut 16 images x binary products / (16 x 16 units x 256 bits).

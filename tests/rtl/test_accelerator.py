@@ -11,27 +11,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth")
 require("pyosys")
 
-from accel_rtl.accelerator import Accelerator, create_accelerator, find_engine, list_built_archs  # noqa: E402
-from accel_rtl.emit import emit_rtlil  # noqa: E402
-from accel_rtl.systolic.build import build_engine  # noqa: E402
-from accel_rtl.systolic.spec import SystolicEngine  # noqa: E402
-from cosim.compare import compare_run  # noqa: E402
-from cosim.compile import compile_layer  # noqa: E402
-from cosim.harness.model import open_harness  # noqa: E402
-from hwsim.archs.systolic.spec import PRESETS, Systolic  # noqa: E402
-from hwsim.core.errors import HwsimError, SpecError  # noqa: E402
-from hwsim.core.mapping import Mapping  # noqa: E402
-from hwsim.core.program import LOAD_P, SPILL  # noqa: E402
-from hwsim.engine.execute_parameters import derive_parameters  # noqa: E402
-from hwsim.engine.functional_integer import complete_quants  # noqa: E402
-from tests.execute_cases import make_case  # noqa: E402
-from tests.naive_cases import conv, workload_of  # noqa: E402
-from tests.rtl.accelerator_bench import ORIGIN, ActQuant, LayerTensors, Tensors, arch_of, draw_job  # noqa: E402
+from accel_rtl.accelerator import Accelerator, create_accelerator, find_engine, list_built_archs
+from accel_rtl.emit import emit_rtlil
+from accel_rtl.systolic.build import build_engine
+from accel_rtl.systolic.spec import SystolicEngine
+from cosim.compare import compare_run
+from cosim.compile import compile_layer
+from cosim.harness.model import open_harness
+from hwsim.archs.systolic.spec import PRESETS, Systolic
+from hwsim.core.errors import HwsimError, SpecError
+from hwsim.core.mapping import Mapping
+from hwsim.core.program import LOAD_P, SPILL
+from hwsim.engine.execute_parameters import derive_parameters
+from hwsim.engine.functional_integer import complete_quants
+from tests.execute_cases import make_case
+from tests.naive_cases import conv, workload_of
+from tests.rtl.accelerator_bench import ORIGIN, ActQuant, LayerTensors, Tensors, arch_of, draw_job
 
 LAYERS = int(os.environ.get("HWSIM_RTL_LAYERS", "40"))
 BUILDS = {

@@ -1,13 +1,11 @@
 """What a healthy run never shows: answers of SLVERR and DECERR, a program image elsewhere, counts beyond 32 bits."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth")
 

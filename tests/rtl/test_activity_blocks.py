@@ -1,7 +1,5 @@
 """Blocks in standard cells under stimuli: what they compute is what their specification computes, and what it costs."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import json
@@ -11,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys")
 

@@ -1,13 +1,11 @@
 """The adder tree against numpy's sum, cycle by cycle."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 

@@ -1,13 +1,11 @@
 """The compiled model against Amaranth's own simulator, and its handling of ports."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 

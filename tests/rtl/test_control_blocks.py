@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
-if not os.environ.get("CI"):
-    pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
+from tests.extras import require
+
+require("amaranth")
+
 from amaranth.hdl import Cat
 
 from accel_rtl.blocks.counters import COUNTERS, CounterInput, Counters

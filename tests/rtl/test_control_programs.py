@@ -5,14 +5,15 @@ The units are dummies that work as long as the simulator says; which cycle they 
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-if not os.environ.get("CI"):
-    pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
+from tests.extras import require
+
+require("amaranth")
+
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, connect, flipped

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import replace
 
 import pytest
 
-if not os.environ.get("CI"):
-    pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
+from tests.extras import require
+
+require("amaranth")
 
 from cosim.memory_dram import Controller, DramTiming
 from cosim.memory_model import AxiMemory, Stress, create_memory

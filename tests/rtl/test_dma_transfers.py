@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import numpy as np
 import pytest
 
-if not os.environ.get("CI"):
-    pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
+from tests.extras import require
+
+require("amaranth")
 
 from accel_rtl.blocks.read_dma import LEAST_LATENCY_CYCLES, ReadDma
 from accel_rtl.blocks.run_walker import RunWalker

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
 
-if not os.environ.get("CI"):
-    pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
+from tests.extras import require
+
+require("amaranth")
 
 import numpy as np
 from amaranth.sim import Simulator
@@ -23,7 +23,6 @@ from accel_rtl.lint import lint_verilog
 from hwsim.core.errors import SpecError
 from hwsim.core.program import INSTRUCTION
 from hwsim.engine.image import list_run_bits
-from tests.rtl.tools import require
 
 SPECS = [RunWalker(beat_bits=bits, address_bits=24) for bits in (8, 64, 512)]
 

@@ -1,7 +1,5 @@
 """Verilog is the same bytes everywhere, is linted, and is kept."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import os
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys")
 

@@ -1,12 +1,11 @@
 """What is proved of the AXI4-Lite slave, for every input within a bounded number of cycles from reset; see also the bugs."""
 
-import os
-
 import pytest
 
-if not os.environ.get("CI"):
-    pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
-    pytest.importorskip("pyosys", reason="needs pyosys: pip install 'hwsim[rtl]'")
+from tests.extras import require
+
+require("amaranth", "pyosys")
+
 from amaranth.hdl import Assert, Assume, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In
 

@@ -3,13 +3,12 @@
 Each proof stands beside a design with one bug that it finds: a property that nothing can break says nothing.
 """
 
-import os
-
 import pytest
 
-if not os.environ.get("CI"):
-    pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
-    pytest.importorskip("pyosys", reason="needs pyosys: pip install 'hwsim[rtl]'")
+from tests.extras import require
+
+require("amaranth", "pyosys")
+
 from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
 from amaranth.lib import fifo
 from amaranth.lib.wiring import Component, In

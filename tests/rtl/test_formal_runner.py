@@ -1,12 +1,11 @@
 """The runner of bounded proofs: what it says, and what it refuses to say."""
 
-import os
-
 import pytest
 
-if not os.environ.get("CI"):
-    pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
-    pytest.importorskip("pyosys", reason="needs pyosys: pip install 'hwsim[rtl]'")
+from tests.extras import require
+
+require("amaranth", "pyosys")
+
 from amaranth.hdl import Assert, Assume, Module, Signal
 from amaranth.lib.wiring import Component, In
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth")
 
-from amaranth.sim import Simulator  # noqa: E402
+from amaranth.sim import Simulator
 
-from accel_rtl.blocks.im2col import HOLD, JUMP, RESET, Im2col  # noqa: E402
-from accel_rtl.systolic.descriptor import describe_windows  # noqa: E402
-from accel_rtl.systolic.spec import SystolicEngine  # noqa: E402
-from hwsim.archs.systolic.datapath import SystolicDatapath  # noqa: E402
-from hwsim.core.bits import bits_to_integers  # noqa: E402
-from hwsim.core.datapath import Workload  # noqa: E402
-from hwsim.core.errors import SpecError  # noqa: E402
-from hwsim.core.mapping import C, G, K, N, P, Q, list_boxes  # noqa: E402
-from hwsim.core.policy import LayerFormat  # noqa: E402
-from hwsim.engine.execute_tile import find_input_box  # noqa: E402
-from hwsim.engine.image import cut_slab, write_slab  # noqa: E402
-from tests.rtl.systolic_bench import arch_of, draw_layer  # noqa: E402
+from accel_rtl.blocks.im2col import HOLD, JUMP, RESET, Im2col
+from accel_rtl.systolic.descriptor import describe_windows
+from accel_rtl.systolic.spec import SystolicEngine
+from hwsim.archs.systolic.datapath import SystolicDatapath
+from hwsim.core.bits import bits_to_integers
+from hwsim.core.datapath import Workload
+from hwsim.core.errors import SpecError
+from hwsim.core.mapping import C, G, K, N, P, Q, list_boxes
+from hwsim.core.policy import LayerFormat
+from hwsim.engine.execute_tile import find_input_box
+from hwsim.engine.image import cut_slab, write_slab
+from tests.rtl.systolic_bench import arch_of, draw_layer
 
 FLOWS = ("os", "ws", "is")
 

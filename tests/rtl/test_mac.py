@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth")
 
-from amaranth.sim import Simulator  # noqa: E402
+from amaranth.sim import Simulator
 
-from accel_rtl.blocks.mac import HeldMac, Mac, wrap_signed  # noqa: E402
-from hwsim.core.errors import SpecError  # noqa: E402
+from accel_rtl.blocks.mac import HeldMac, Mac, wrap_signed
+from hwsim.core.errors import SpecError
 
 
 def extremes(rng: np.random.Generator, bits: int, count: int) -> np.ndarray:

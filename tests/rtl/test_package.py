@@ -1,7 +1,5 @@
 """The folder of a generated accelerator: the same bytes each time, names that tools infer, files that say what they should."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import os
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys")
 

@@ -1,7 +1,5 @@
 """Designs by block, place and route, and records of both: single blocks and an array of 4 x 4 cells."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import json
@@ -10,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys")
 

@@ -1,7 +1,5 @@
 """``hwsim synth`` and ``hwsim show`` end to end, on blocks."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import json
@@ -9,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.extras import require
 from tests.reference import reference
-from tests.rtl.tools import require
 
 require("amaranth", "pyosys")
 

@@ -1,7 +1,5 @@
 """The vector lanes against the functional model's pooling and addition, and against plain windows."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 from functools import cache
@@ -9,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 

@@ -1,7 +1,5 @@
 """Rebuild engines against the integer rule of the stored format, coefficient by coefficient and cycle by cycle."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import itertools
@@ -9,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 

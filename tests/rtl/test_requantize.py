@@ -1,7 +1,5 @@
 """Requantizers against `hwsim.quant.requant`: random, corner and tie values, and against exact fractions."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import math
@@ -10,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 

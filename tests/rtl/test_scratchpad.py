@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 
 import pytest
 
-if not os.environ.get("CI"):
-    pytest.importorskip("amaranth", reason="needs amaranth: pip install 'hwsim[rtl]'")
+from tests.extras import require
+
+require("amaranth")
 
 from amaranth.sim import Simulator
 
 from accel_rtl.blocks.scratchpad import YOSYS_NO_COLLISION, Scratchpad
 from accel_rtl.emit import emit_rtlil, run_yosys
 from hwsim.core.errors import SpecError
-from tests.rtl.tools import require
 
 
 def run_traffic(spec: Scratchpad, cycles) -> list[int]:

@@ -3,8 +3,6 @@
 ``HWSIM_RTL_TILES`` runs more layers a case.
 """
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 import os
@@ -14,7 +12,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 

@@ -1,7 +1,5 @@
 """The store unit in Amaranth's simulator on the co-simulation's memory, what it refuses, and its Verilog."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 from dataclasses import replace
@@ -10,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth")
 

@@ -1,15 +1,13 @@
 """Synthesis: counts that are known by construction, and budgets that a change must not exceed unnoticed."""
 
-# ruff: noqa: E402  (the tools are asked for before what imports them)
-
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 
+from tests.extras import require
 from tests.reference import reference
-from tests.rtl.tools import require
 
 require("amaranth", "pyosys")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth")
 
-from amaranth.sim import Simulator  # noqa: E402
+from amaranth.sim import Simulator
 
-from accel_rtl.blocks.fold_sequencer import FOLD_CONTROL, FoldSequencer  # noqa: E402
-from accel_rtl.blocks.systolic_array import SystolicArray  # noqa: E402
+from accel_rtl.blocks.fold_sequencer import FOLD_CONTROL, FoldSequencer
+from accel_rtl.blocks.systolic_array import SystolicArray
 
 SIZES = [(1, 1), (2, 3), (4, 4), (3, 1), (1, 4)]
 

@@ -11,19 +11,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth")
 
-from accel_rtl.systolic.descriptor import describe_tile  # noqa: E402
-from accel_rtl.systolic.spec import SystolicEngine  # noqa: E402
-from hwsim.archs.systolic.datapath import SystolicDatapath, list_weight_order  # noqa: E402
-from hwsim.archs.systolic.spec import PRESETS  # noqa: E402
-from hwsim.core.errors import SpecError  # noqa: E402
-from hwsim.core.layer import Layer  # noqa: E402
-from hwsim.core.mapping import list_boxes  # noqa: E402
-from tests.naive_cases import workload_of  # noqa: E402
-from tests.rtl.systolic_bench import Harness, arch_of, draw_tiles, make_tile  # noqa: E402
+from accel_rtl.systolic.descriptor import describe_tile
+from accel_rtl.systolic.spec import SystolicEngine
+from hwsim.archs.systolic.datapath import SystolicDatapath, list_weight_order
+from hwsim.archs.systolic.spec import PRESETS
+from hwsim.core.errors import SpecError
+from hwsim.core.layer import Layer
+from hwsim.core.mapping import list_boxes
+from tests.naive_cases import workload_of
+from tests.rtl.systolic_bench import Harness, arch_of, draw_tiles, make_tile
 
 LAYERS = int(os.environ.get("HWSIM_RTL_TILES", "6"))
 FLOWS, OVERLAPS = ("os", "ws", "is"), ("none", "skewed")

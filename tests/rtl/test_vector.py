@@ -12,22 +12,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.rtl.tools import require
+from tests.extras import require
 
 require("amaranth", "pyosys", "g++")
 
-from accel_rtl.emit import emit_verilog  # noqa: E402
-from accel_rtl.lint import lint_verilog  # noqa: E402
-from accel_rtl.shell.vector import LATENCY_CYCLES, VectorUnit, describe_vector, list_vector_header  # noqa: E402
-from accel_rtl.shell.vector_descriptor import ADDITION, TILE_LAYOUT, pack_fields, unpack_fields  # noqa: E402
-from cosim.batch import BatchModel  # noqa: E402
-from hwsim.core.datapath import VECTOR_PIPELINE_CYCLES  # noqa: E402
-from hwsim.core.errors import SpecError  # noqa: E402
-from hwsim.core.layer import Layer  # noqa: E402
-from hwsim.core.mapping import list_boxes  # noqa: E402
-from hwsim.core.shell import Memory  # noqa: E402
-from tests.naive_cases import conv  # noqa: E402
-from tests.rtl.vector_bench import VectorBench, VectorTile, draw_operands, draw_tiles, machine_of  # noqa: E402
+from accel_rtl.emit import emit_verilog
+from accel_rtl.lint import lint_verilog
+from accel_rtl.shell.vector import LATENCY_CYCLES, VectorUnit, describe_vector, list_vector_header
+from accel_rtl.shell.vector_descriptor import ADDITION, TILE_LAYOUT, pack_fields, unpack_fields
+from cosim.batch import BatchModel
+from hwsim.core.datapath import VECTOR_PIPELINE_CYCLES
+from hwsim.core.errors import SpecError
+from hwsim.core.layer import Layer
+from hwsim.core.mapping import list_boxes
+from hwsim.core.shell import Memory
+from tests.naive_cases import conv
+from tests.rtl.vector_bench import VectorBench, VectorTile, draw_operands, draw_tiles, machine_of
 
 LAYERS = int(os.environ.get("HWSIM_RTL_TILES", "150"))
 CASES = {

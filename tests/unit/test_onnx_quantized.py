@@ -9,10 +9,11 @@ from hwsim.core.errors import InputError
 from hwsim.core.tensors import ActQuant
 from hwsim.nets.imported import quantized_policy
 from hwsim.nets.onnx_import import import_onnx
+from tests.extras import load_optional
 from tests.float_run import run_float
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+onnx = load_optional("onnx")
+ort = load_optional("onnxruntime")
 helper, numpy_helper, TensorProto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
 
 
@@ -188,7 +189,7 @@ def test_float_network_implies_no_policy(tmp_path):
 
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 def test_files_of_the_runtime_quantizer(tmp_path, form):
-    quantization = pytest.importorskip("onnxruntime.quantization")
+    quantization = load_optional("onnxruntime.quantization")
     g = QuantizedGraph(opset=17)
     w = lambda *shape: g.const(g.rng.standard_normal(shape).astype(np.float32) * 0.3)  # noqa: E731
     a = g.node("Relu", g.node("Conv", "x", w(8, 3, 3, 3), w(8), pads=[1, 1, 1, 1], name="stem"))

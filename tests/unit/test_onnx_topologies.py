@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hwsim.nets.onnx_import import import_onnx
+from tests.extras import load_optional
 
-onnx = pytest.importorskip("onnx")
+onnx = load_optional("onnx")
 FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 # convolutions and their MACs in millions (reference/tables/models_offline.csv), MACs with the fully connected layers:

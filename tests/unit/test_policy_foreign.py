@@ -15,6 +15,7 @@ from hwsim.policies.native import FORMAT, format_native_json
 from hwsim.policies.read import read_policy, resolve_policy
 from hwsim.policies.schemes import PolicyFile
 from hwsim.policies.targets import check_target, find_target
+from tests.extras import load_optional
 from tests.policy_models import QonnxGraph, encode_new, encode_old, read_bits, save_float_model, save_json
 
 
@@ -160,7 +161,7 @@ def save_one_conv(path, channels, kernel, bits=None):
 
 
 def test_a_quantized_model_of_other_shapes_is_refused(tmp_path):
-    pytest.importorskip("onnx")
+    load_optional("onnx")
     quantized = save_one_conv(tmp_path / "q.onnx", 6, 3, bits=4)
     other = load_network(save_one_conv(tmp_path / "other.onnx", 16, 5)).network
     assert read_error(quantized, other) == (
@@ -171,7 +172,7 @@ def test_a_quantized_model_of_other_shapes_is_refused(tmp_path):
 
 
 def test_encodings_have_the_bits_of_the_policy_that_is_given(tmp_path, capsys):
-    pytest.importorskip("onnx")
+    load_optional("onnx")
     quantized = save_one_conv(tmp_path / "q.onnx", 6, 3, bits=4)
     with pytest.raises(InputError) as caught:
         run_command("convert", "w3a6", "--net", quantized, "--to", "aimet")

@@ -17,9 +17,10 @@ from hwsim.policies.annotate import annotate_onnx
 from hwsim.policies.names import list_names
 from hwsim.policies.read import read_policy, resolve_policy
 from hwsim.quant.uniform import dequantize_activation, quantize_activation
+from tests.extras import load_optional
 from tests.policy_models import save_float_model
 
-onnx = pytest.importorskip("onnx")
+onnx = load_optional("onnx")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_narrow_widths_are_noted(written):
 
 
 def test_annotated_copy_computes_the_same_and_carries_the_report(tmp_path):
-    ort = pytest.importorskip("onnxruntime")
+    ort = load_optional("onnxruntime")
     path, copy = tmp_path / "net.onnx", tmp_path / "copy.onnx"
     save_float_model(path)
     report = simulate(str(path), "systolic", policy="w4a8,fc=w8a8")

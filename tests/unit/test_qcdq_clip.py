@@ -8,9 +8,10 @@ from hwsim.engine.functional import run_integer
 from hwsim.nets.imported import find_activation
 from hwsim.nets.onnx_import import import_onnx
 from hwsim.policies.read import read_policy
+from tests.extras import load_optional
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+onnx = load_optional("onnx")
+ort = load_optional("onnxruntime")
 STEP = np.float32(0.05)
 
 

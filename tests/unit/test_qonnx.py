@@ -7,10 +7,11 @@ import pytest
 
 from hwsim.core.errors import InputError
 from hwsim.nets.imported import quantized_policy
+from tests.extras import load_optional
 from tests.float_run import run_float
 from tests.policy_models import QonnxGraph, quantize_naively
 
-pytest.importorskip("onnx")
+load_optional("onnx")
 
 
 def test_formats_of_weights_and_inputs_become_the_policy(tmp_path):
@@ -83,7 +84,7 @@ def test_a_narrow_range_is_a_clip_of_the_layer_before(tmp_path):
 @pytest.mark.parametrize("mode", ["ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN", "half_even"])
 def test_rounding_modes_equal_the_reference(tmp_path, mode):
     """The table of rounding modes of intquant_v1.md."""
-    reference = pytest.importorskip("qonnx.custom_op.general.quant")
+    reference = load_optional("qonnx.custom_op.general.quant")
     graph = QonnxGraph(mode=mode)
     imported = graph.build(tmp_path / "q.onnx")
     weight, scale, bits, narrow = graph.weights["stem"]

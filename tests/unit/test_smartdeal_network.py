@@ -21,7 +21,7 @@ from hwsim.nets.load import load_network
 from hwsim.nets.synthetic import synthesize_input, synthesize_tensors
 from hwsim.pipeline.tensors import _replace_weights, prepare_tensors, stream_data
 from hwsim.pipeline.workloads import list_workloads
-from tests.extras import skip_without_extra
+from tests.extras import load_optional, skip_without_extra
 from tests.naive_smartdeal import Machine, convolve
 from tests.reference import reference
 
@@ -54,7 +54,7 @@ def float_network():
 
 @pytest.fixture(scope="module")
 def quantized_network():
-    pytest.importorskip("ai_edge_litert")
+    load_optional("ai_edge_litert")
     loaded = load_network(str(reference(*RESNET8)))
     spec = loaded.network.inputs[0]
     image = np.random.default_rng(0).integers(-128, 128, spec.shape).astype(np.int8)
@@ -142,7 +142,7 @@ def test_machine_multiplies_what_the_functional_model_multiplies(quantized_netwo
 @pytest.mark.parametrize("name", ["pretrainedResnet_quant.tflite", "kws_ref_model.tflite"])
 @pytest.mark.parametrize("preset", ["paper", "small"])
 def test_quantized_files_simulate_and_repeat(name, preset, empty_cache):
-    pytest.importorskip("ai_edge_litert")
+    load_optional("ai_edge_litert")
     path = str(reference("mlperf_tiny", name))
     first, second = (simulate(path, "smartdeal", preset=preset) for _ in range(2))
     assert [cost.stats for cost in first.layers] == [cost.stats for cost in second.layers]

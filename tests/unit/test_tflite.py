@@ -8,10 +8,11 @@ import pytest
 from hwsim.core.errors import HwsimError, InputError
 from hwsim.nets.imported import quantized_policy
 from hwsim.nets.tflite_import import import_tflite
+from tests.extras import load_optional
 from tests.float_run import run_float
 from tests.reference import reference
 
-litert = pytest.importorskip("ai_edge_litert.interpreter")
+litert = load_optional("ai_edge_litert.interpreter")
 
 # file, MACs and weights of seeds.md section 6 (conv and FC weights only), MAC layers
 FILES = [

@@ -18,6 +18,7 @@ from hwsim.quant.mixed_channels import assign_channel_bits, choose_channel_bits,
 from hwsim.quant.power_of_two import quantize_shift
 from hwsim.quant.rows import measure_sqnr_db
 from hwsim.quant.uniform import quantize_weights
+from tests.extras import load_optional
 
 
 def draw(shape=(6, 4, 3, 3), seed=3):
@@ -121,7 +122,7 @@ def test_wide_spans_have_no_integers_of_16_bits():
 
 def test_mixture_is_that_of_scikit_learn():
     """The same start, the same floor of variances: scikit-learn's GaussianMixture, to a millionth of the spread."""
-    mixture = pytest.importorskip("sklearn.mixture")
+    mixture = load_optional("sklearn.mixture")
     rng = np.random.default_rng(5)
     values = np.concatenate([rng.normal(m, s, n) for m, s, n in ((-0.5, 0.1, 300), (0.0, 0.05, 500), (0.4, 0.1, 200))])
     values = values.astype(np.float32)

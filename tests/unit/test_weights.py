@@ -17,7 +17,7 @@ from hwsim.nets.pretrained import load_pretrained
 from hwsim.nets.pth import read_pth
 from hwsim.nets.registry import find_network
 from hwsim.nets.weights import find_epsilon, load_weights, match_state, name_normalizations
-from tests.extras import skip_without_extra
+from tests.extras import load_optional, skip_without_extra
 from tests.float_run import run_float
 
 ORIGIN = Origin(kind="file", description="test")
@@ -132,7 +132,7 @@ def test_other_suffixes_are_refused(tmp_path):
 
 
 def save_onnx(path, state, names):
-    onnx = pytest.importorskip("onnx")
+    onnx = load_optional("onnx")
     h, to = onnx.helper, onnx.numpy_helper.from_array
     nodes = [
         h.make_node("Conv", ["x", names[0]], ["a"], pads=[1, 1, 1, 1]),
