@@ -22,11 +22,14 @@ from hwsim.core.datapath import Datapath
 from hwsim.core.errors import HwsimError
 from hwsim.core.jsonio import from_json, to_json
 from hwsim.core.mapping import Mapping
+from hwsim.core.shared_file import open_shared
 from mappers.objective import Objective
 from mappers.search import find_mapping
 
 ROOTS = ("mappers.search", "hwsim.core.jit")
 """Modules that make a mapping, besides the architecture's own; what they import belongs to them."""
+TIMEOUT_S = 5.0
+"""How long a process waits for another's transaction."""
 
 
 @cache
@@ -66,10 +69,7 @@ class MappingCache:
         self._disk: sqlite3.Connection | None = None
         if path is not None:
             with suppress(OSError, sqlite3.Error):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                disk = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-                disk.execute("pragma journal_mode=wal")
-                disk.execute("pragma synchronous=off")
+                disk = open_shared(path, TIMEOUT_S, "off")
                 disk.execute("create table if not exists mappings (key text primary key, mapping text not null)")
                 self._disk = disk
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from hwsim.core.shared_file import open_shared
 from hwsim.search.structure import Formats
 
 TIMEOUT_S = 10.0
@@ -58,10 +59,7 @@ class Store:
         if path is None:
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._disk = sqlite3.connect(path, timeout=TIMEOUT_S, isolation_level=None, check_same_thread=False)
-            self._disk.execute("pragma journal_mode=wal")
-            self._disk.execute("pragma synchronous=normal")
+            self._disk = open_shared(path, TIMEOUT_S, "normal")
             self._disk.execute(TABLE)
         except (OSError, sqlite3.Error) as error:
             self.close()
