@@ -231,32 +231,9 @@ class SmartDealDatapath(Datapath):
         return blocks, passes, groups
 
     @cached_property
-    def _least_busy(self) -> int:
-        """Cycles that all tiles together take at least, however the layer is cut at multiples of the quantum.
-
-        Each pass takes its run or the preparation of the next one; behind the last pass of a step, where a tile may end, at
-        least the shortest preparation of a step's first pass: that of the group's, the next tile's, or part of its own fill.
-        """
-        first, following = self._least_fill, self.prepare.min(axis=0)
-        after = np.append(np.where(self.rows.starts_step, first, following)[1:], first)
-        passes = np.maximum(self.compute + np.int64(timing.RUN_PIPELINE), after)
-        return int(np.maximum(passes.sum(axis=2), self.least).sum())
-
-    @cached_property
-    def _least_fill(self) -> int:
-        """Cycles to prepare a tile's first pass, at least."""
-        return int(self.prepare[:, self.rows.starts_step].min())
-
-    @cached_property
-    def _least_ends(self) -> Int64:
-        """Cycles that n tiles take at least beyond `_least_busy`, int64 [tiles + 1].
-
-        A tile prepares its first pass for itself; its last one runs without the preparation that stands for its own fill there.
-        What that saves depends on the pass: of n tiles, which end at n different ones, at most the most.
-        """
-        ends = np.append(self.rows.starts_step[1:], True)
-        more = np.minimum(self.compute[:, :, ends] + np.int64(timing.RUN_PIPELINE), self._least_fill)
-        return np.append(0, np.cumsum(np.sort(more, axis=None)))
+    def _least_busy(self) -> Int64:
+        """Cycles of all tiles together at least, by their number: see `timing.bound_busy`."""
+        return timing.bound_busy(self.compute, self.prepare, self.rows.starts_step, self.least)
 
     def sum_tiles(self, tiles: Int64) -> Totals:
         """Return sums over all tiles; ``busy`` is a lower bound."""
@@ -266,7 +243,7 @@ class SmartDealDatapath(Datapath):
         ones = np.ones(len(tiles), np.int64)
         writes = layer.out_elements * (count_tiles(layer, tiles)[:, C] if not self.spread else ones)
         return Totals(
-            self._least_busy + self._least_ends[np.minimum(count, len(self._least_ends) - 1)],
+            self._least_busy[np.minimum(count, len(self._least_busy) - 1)],
             self._read_bits[0] * ones,
             self._read_bits[1] * ones,
             (2 * writes - layer.out_elements) * psum,

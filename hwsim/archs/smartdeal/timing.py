@@ -69,3 +69,27 @@ def count_decode(
 def count_prepare(load: Int64, decode: Int64) -> Int64:
     """Return the cycles of the stage *prepare*: loading and decoding go on side by side."""
     return np.maximum(load + LOAD_PIPELINE, decode + DECODE_PIPELINE)
+
+
+def bound_busy(compute: npt.NDArray[np.int32], prepare: Int64, starts_step: npt.NDArray[np.bool_], least: int) -> Int64:
+    """Return the cycles that all tiles of a layer take at least, by their number, int64 [tiles + 1]; they are cut where steps end.
+
+    Each pass takes its run or the preparation of the next one; behind the last pass of a step, where a tile may end, at least the
+    shortest preparation of a step's first pass: that of the pixel group's, of the next tile's, or part of its own. A tile prepares
+    its first pass for itself, and its last pass runs without the preparation that was counted there: so a tile more costs at least
+    the shorter of the two. Which pass a tile ends with is not known; n tiles end with n different ones.
+
+    Parameters
+    ----------
+    compute : int32 [filter blocks, pixel groups, passes]
+    prepare : int64 [filter blocks or 1, passes]
+    starts_step : bool [passes]
+    least : int
+        Least cycles of a pixel group.
+    """
+    fill = prepare[:, starts_step].min()
+    run = compute + np.int64(RUN_PIPELINE)
+    after = np.append(np.where(starts_step, fill, prepare.min(axis=0))[1:], fill)
+    whole = np.maximum(np.maximum(run, after).sum(axis=2), least).sum()
+    more = np.minimum(run[:, :, np.append(starts_step[1:], True)], fill)
+    return np.asarray(whole + np.append(0, np.cumsum(np.sort(more, axis=None))), np.int64)
