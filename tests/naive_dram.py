@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from hwsim.core.dram_parts import DramPart
-from hwsim.engine import kernel_dram as k
+from hwsim.engine import kernel_dram as memory
+from hwsim.engine import kernel_dram_channel as k
 from hwsim.engine.dram import DramState, new_state
 
 KINDS = {k.READ: "RD", k.WRITE: "WR", k.ACTIVATE: "ACT", k.PRECHARGE: "PRE", k.REFRESH: "REF"}
@@ -54,7 +55,7 @@ def take_step(part: DramPart, state: DramState, channel: int, log: list[Command]
     """Take one step of one channel, write its command into the log and return its tag."""
     ch = state.chan[channel]
     time, issues, kind, pick = int(ch[k.NEXT]), ch[k.PICK_TIME] <= ch[k.NEXT], int(ch[k.KIND]), int(ch[k.PICK])
-    tag = int(k._step(*state, channel))
+    tag = int(k.step_channel(*state, channel))
     if issues and kind in KINDS:
         rank, bank = (pick, -1) if kind == k.REFRESH else divmod(pick, part.banks)
         row = int(state.bank[channel * part.ranks * part.banks + pick, k.OPEN_ROW]) if kind == k.ACTIVATE else -1
@@ -82,11 +83,11 @@ def replay_logged(
         if i < len(bursts):
             where, write, arrives = bursts[i]
             at = max(inject, arrives)
-            if k.dram_accepts(state.v, state.chan, where, write) and at <= now:
+            if memory.dram_accepts(state.v, state.chan, where, write) and at <= now:
                 target = decode_address(part, where)["ch"]
                 while not any(c == target for _, c in busy) and state.chan[target, k.NEXT] < at:
                     take_step(part, state, target, log)
-                k.dram_enqueue(*state, at, where, write, i)
+                memory.dram_enqueue(*state, at, where, write, i)
                 accepted[i] = at
                 inject = at + 1
                 i += 1

@@ -9,7 +9,8 @@ import numpy as np
 
 from hwsim.core.dram_parts import DramPart, timing_vector
 from hwsim.core.errors import SpecError
-from hwsim.engine import kernel_dram as k
+from hwsim.engine import kernel_dram_channel as k
+from hwsim.engine.kernel_dram import run_trace
 
 
 class DramState(NamedTuple):
@@ -113,5 +114,5 @@ def replay_trace(
             raise SpecError(f"dram.trace.{name}", int(array.min()), "no negative entry")
     state = new_state(part)
     accepted, finish = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    k.run_trace(*state, arrival, address, writes, accepted, finish)
+    run_trace(*state, arrival, address, writes, accepted, finish)
     return TraceTimes(accepted=accepted, finish=finish, counts=read_counts(state))

@@ -23,7 +23,8 @@ from __future__ import annotations
 import numpy as np
 
 from hwsim.core.jit import kernel
-from hwsim.engine.kernel_dram import REFRESH_CYCLES, V_RANKS, dram_issue, dram_next_decision
+from hwsim.engine.kernel_dram import dram_issue, dram_next_decision
+from hwsim.engine.kernel_dram_channel import REFRESH_CYCLES, V_RANKS
 from hwsim.engine.kernel_port import (
     CLOCKS,
     CYCLES,

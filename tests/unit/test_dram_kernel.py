@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hwsim.core.dram_parts import PARTS, DramController, DramPart, find_part
 from hwsim.core.errors import SpecError
-from hwsim.engine import kernel_dram as k
+from hwsim.engine import kernel_dram as memory
+from hwsim.engine import kernel_dram_channel as k
 from hwsim.engine.dram import DramCounts, new_state, read_counts, replay_trace
 from tests.naive_dram import as_arrays, find_violations, replay_logged
 
@@ -134,15 +135,15 @@ def test_idle_refreshes_are_the_same_taken_late_or_in_time() -> None:
     outcomes = []
     for stops in ([], range(0, 200_000, 137)):
         state = new_state(DDR4)
-        k.dram_enqueue(*state, 5, 0, 0, 0)
-        while k.dram_next_decision(state.v, state.chan) != k.NEVER:
-            k.dram_issue(*state)
+        memory.dram_enqueue(*state, 5, 0, 0, 0)
+        while memory.dram_next_decision(state.v, state.chan) != k.NEVER:
+            memory.dram_issue(*state)
         for stop in stops:
-            k.dram_settle(*state, stop)
-        k.dram_enqueue(*state, 200_000, 4096, 1, 1)
+            memory.dram_settle(*state, stop)
+        memory.dram_enqueue(*state, 200_000, 4096, 1, 1)
         finish = -1
-        while k.dram_next_decision(state.v, state.chan) != k.NEVER:
-            finish = max(finish, k.dram_issue(*state)[1])
+        while memory.dram_next_decision(state.v, state.chan) != k.NEVER:
+            finish = max(finish, memory.dram_issue(*state)[1])
         outcomes.append((finish, read_counts(state), state.chan.tolist(), state.bank.tolist()))
     assert outcomes[0] == outcomes[1]
     counts = outcomes[0][1]

@@ -5,7 +5,7 @@ import pytest
 
 from hwsim.core.dram_parts import DEFAULT_MAPPING, PARTS, VECTOR_FIELDS, DramController, find_part, timing_vector
 from hwsim.core.errors import SpecError, UnknownName
-from hwsim.engine import kernel_dram
+from hwsim.engine import kernel_dram_channel
 from tests.naive_dram import decode_address
 from tests.reference import reference
 
@@ -50,7 +50,7 @@ def test_bad_controller_is_named(field: str, value: object) -> None:
 
 
 def test_kernel_and_vector_name_the_same_places() -> None:
-    places = {name[2:].lower(): at for name, at in vars(kernel_dram).items() if name.startswith("V_")}
+    places = {name[2:].lower(): at for name, at in vars(kernel_dram_channel).items() if name.startswith("V_")}
     assert places == {name: at for at, name in enumerate(VECTOR_FIELDS)}
     for part in PARTS:
         vector = timing_vector(part)
