@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import time
 
-BEGAN_S = time.time()
-"""When this process began to import the model: sources written later are not what it runs."""
+began_s = time.time()
+"""When this process began to import the model: sources written later are not what it runs. In lower case: no constant of the model."""

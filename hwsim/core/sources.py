@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -82,7 +83,7 @@ def hash_files(files: Iterable[Path]) -> str:
 
 def are_as_loaded(files: Iterable[Path]) -> bool:
     """Return whether no file was written since this process began to import: else what runs may not be what the files say."""
-    return all(path.stat().st_mtime <= core.BEGAN_S for path in files)
+    return all(path.stat().st_mtime <= core.began_s for path in files)
 
 
 def list_constants(modules: Iterable[str]) -> list[str]:
@@ -98,15 +99,17 @@ def list_constants(modules: Iterable[str]) -> list[str]:
 
 
 def _describe(value: Any) -> str:
-    """Return a constant as text, empty where it holds no plain values (types, functions)."""
-    if value is None or isinstance(value, bool | int | float | str | bytes | Fraction | range):
+    """Return a constant as text; empty for what holds no values, but comes from the sources (types, functions, modules)."""
+    if value is None or isinstance(value, bool | int | float | str | bytes | Fraction | range | np.generic):
         return repr(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _describe({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}{value.tobytes().hex()}"
     if isinstance(value, tuple | list):
         return "[" + ",".join(_describe(item) for item in value) + "]"
     if isinstance(value, set | frozenset):
         return "{" + ",".join(sorted(_describe(item) for item in value)) + "}"
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return "{" + ",".join(f"{_describe(key)}:{_describe(item)}" for key, item in value.items()) + "}"
     return ""

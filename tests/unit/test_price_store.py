@@ -170,7 +170,7 @@ def test_constant_changed_in_a_process_leaves_no_mapping_to_others(empty_cache, 
 def test_sources_written_while_a_process_runs_keep_it_from_the_disk(empty_cache, tmp_path, monkeypatch):
     """It runs what it imported, which the files do not say any more."""
     path = tmp_path / "prices.sqlite"
-    monkeypatch.setattr("hwsim.core.BEGAN_S", 0.0)
+    monkeypatch.setattr("hwsim.core.began_s", 0.0)
     version.hash_sources.cache_clear()
     cache.hash_sources.cache_clear()
     try:
