@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,6 +22,7 @@ from accel_rtl.blocks.control_registers import (
 from accel_rtl.blocks.counters import COUNTERS
 from accel_rtl.blocks.dispatch import Dispatch
 from accel_rtl.blocks.sequencer import UNITS, Sequencer
+from accel_rtl.built import find_build, list_built_archs
 from accel_rtl.instruction_word import WORD_BITS
 from accel_rtl.machine import ADDRESS_BITS, VECTOR_PORTS, EngineSpec, Machine
 from accel_rtl.program_image import STORE_WORDS
@@ -33,24 +33,11 @@ from accel_rtl.shell.store import StoreUnit
 from accel_rtl.shell.vector import LATENCY_CYCLES as VECTOR_TAIL_CYCLES
 from accel_rtl.shell.vector import VectorUnit
 from accel_rtl.shell.vector_descriptor import TILE_LAYOUT
-from hwsim.archs.registry import list_archs
 from hwsim.core.arch import Arch
 from hwsim.core.errors import HwsimError
 
 TRACED = ("taken", "start", "finish", "done")
 """Pulses of the units' control that the top shows, as ``trace_*``: bit 0 load, 1 exec, 2 store."""
-
-
-def list_built_archs() -> tuple[str, ...]:
-    """Return the names of architectures that have RTL: those with ``accel_rtl/<name>/build.py``."""
-    return tuple(entry.name for entry in list_archs() if _find_build(entry.name))
-
-
-def _find_build(name: str) -> str:
-    package = f"accel_rtl.{name.replace('-', '_')}"
-    module = f"{package}.build"
-    found = importlib.util.find_spec(package) is not None and importlib.util.find_spec(module) is not None
-    return module if found else ""
 
 
 def find_engine(arch: Arch) -> EngineSpec:
@@ -61,7 +48,7 @@ def find_engine(arch: Arch) -> EngineSpec:
     HwsimError
         No RTL for this architecture; SpecError: not for one of its fields.
     """
-    module = _find_build(arch.name)
+    module = find_build(arch.name)
     if not module:
         raise HwsimError(
             f"architecture {arch.name} has no RTL, it is simulated only; those that have: {', '.join(list_built_archs())}"

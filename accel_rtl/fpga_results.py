@@ -141,8 +141,8 @@ def find_clock(arch: Arch, part: str) -> FpgaRecord:
 
 def _say_how_to_record(arch: Arch, part: str) -> str:
     """Return what measures the clock, or why nothing does."""
-    from accel_rtl.accelerator import list_built_archs
-    from accel_rtl.place import PLACED
+    from accel_rtl.built import list_built_archs
+    from accel_rtl.parts import PLACED
 
     if part not in PLACED:
         return f": designs are placed on {', '.join(PLACED)} alone"

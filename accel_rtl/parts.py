@@ -39,6 +39,8 @@ class Part:
     source: str
 
 
+PLACED = {"ecp5-85k": ("--85k", "--package", "CABGA756")}
+"""Parts on which designs are placed, with nextpnr's options."""
 PARTS = {
     part.name: part
     for part in (

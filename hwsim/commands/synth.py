@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from accel_rtl.accelerator import create_accelerator
     from accel_rtl.emit import emit_rtlil
     from accel_rtl.netlist import cut_block, format_blocks, synthesize_design
-    from accel_rtl.place import PLACED, list_tools, place
+    from accel_rtl.parts import PLACED
+    from accel_rtl.place import list_tools, place
 
     placed = args.target in PLACED and not args.no_place
     if placed:

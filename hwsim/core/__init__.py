@@ -5,4 +5,4 @@ from __future__ import annotations
 import time
 
 began_s = time.time()
-"""When this process began to import the model: sources written later are not what it runs. In lower case: no constant of the model."""
+"""When this process began to import the model: sources written later are not what it runs. No constant of the model: lower case."""

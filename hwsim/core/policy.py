@@ -141,7 +141,7 @@ def parse_policy(text: str) -> Policy:
     Raises
     ------
     SpecError
-        The text is not of that form.
+        The text is not of that form, or has several defaults.
     """
     parts = []
     for part in (piece.strip() for piece in text.split(",")):
@@ -150,10 +150,10 @@ def parse_policy(text: str) -> Policy:
         if not match or not short:
             raise SpecError("policy", part, "a string like w4a8, w2a2g2, f8, w6a6-add, w4a8-codebook or layer=w4a8")
         parts.append((name, bool(sep), match))
-    default = LayerFormat()
-    for _, named, match in parts:
-        if not named:
-            default = _read_short(match, LayerFormat())
+    defaults = [match for _, named, match in parts if not named]
+    if len(defaults) > 1:
+        raise SpecError("policy", ",".join(match[0] for match in defaults), "one default, others as layer=w4a8")
+    default = _read_short(defaults[0], LayerFormat()) if defaults else LayerFormat()
     layers = ((name, _read_short(match, default)) for name, named, match in parts if named)
     return Policy(default=default, layers=tuple(layers))
 

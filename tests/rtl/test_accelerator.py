@@ -16,7 +16,8 @@ from tests.extras import require
 require("amaranth")
 require("pyosys")
 
-from accel_rtl.accelerator import Accelerator, create_accelerator, find_engine, list_built_archs
+from accel_rtl.accelerator import Accelerator, create_accelerator, find_engine
+from accel_rtl.built import list_built_archs
 from accel_rtl.emit import emit_rtlil
 from accel_rtl.systolic.build import build_engine
 from accel_rtl.systolic.spec import SystolicEngine

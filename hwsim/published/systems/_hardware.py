@@ -25,7 +25,7 @@ def list_hardware(arch: str, rtl: bool) -> tuple[Row, ...]:
     rtl : bool
         Compile and run it; without, the row says how.
     """
-    from accel_rtl.accelerator import list_built_archs
+    from accel_rtl.built import list_built_archs
 
     if arch not in list_built_archs():
         return ()
