@@ -76,6 +76,32 @@ class Space:
         return int(np.isfinite(self.bound).sum())
 
 
+def list_fitting(datapath: Datapath, arch: Arch, ready: Lowering) -> Int64:
+    """Return the canonical tilings that fit the buffers, int64 [candidates, 6]: below the engine's quantum where none do at it.
+
+    Raises
+    ------
+    Infeasible
+        None fits.
+    """
+    banks = np.array([arch.shell.bank_bits(name) for name in BUFFERS], np.int64)
+    align = arch.memory.alignment_bits
+    for finest in (False, True):
+        tilings = list_tilings(datapath, finest)
+        fits = np.zeros((len(tilings), 5), np.int64)
+        largest = datapath.largest_weight_tile(tilings)
+        psums = datapath.psum_slots(np.minimum(tilings, ready.dims)) * arch.shell.psum_bits
+        check_tiles(
+            tilings, _round_up(largest, align), _round_up(psums, align), ready.dims, ready.window, ready.operands, ready.out,
+            banks, align, fits,
+        )  # fmt: skip
+        if (fits[:, 4] == 1).any():
+            return np.ascontiguousarray(tilings[fits[:, 4] == 1])
+        if datapath.finest_quantum() == datapath.quantum():
+            break
+    raise _refuse(datapath.layer.name, fits, banks)
+
+
 def build_space(datapath: Datapath, arch: Arch, objective: Objective, ready: Lowering) -> Space:
     """Return every feasible candidate of a layer with a lower bound of its objective.
 
@@ -86,20 +112,7 @@ def build_space(datapath: Datapath, arch: Arch, objective: Objective, ready: Low
     """
     layer = datapath.layer
     align = arch.memory.alignment_bits
-    tilings = list_tilings(datapath)
-    dims = np.broadcast_to(ready.dims, tilings.shape)
-    banks = np.array([arch.shell.bank_bits(name) for name in BUFFERS], np.int64)
-    fits = np.zeros((len(tilings), 5), np.int64)
-    largest = datapath.largest_weight_tile(tilings)
-    psums = datapath.psum_slots(np.minimum(tilings, dims)) * arch.shell.psum_bits
-    check_tiles(
-        tilings, _round_up(largest, align), _round_up(psums, align), ready.dims, ready.window, ready.operands, ready.out, banks,
-        align, fits,
-    )  # fmt: skip
-    feasible = fits[:, 4] == 1
-    if not feasible.any():
-        _refuse(layer.name, fits, banks)
-    tilings = np.ascontiguousarray(tilings[feasible])
+    tilings = list_fitting(datapath, arch, ready)
     dims = np.broadcast_to(ready.dims, tilings.shape)
     zero = np.zeros_like(tilings)
     first = datapath.exec_times(Boxes(zero, np.minimum(tilings, dims)))
@@ -320,8 +333,8 @@ def _written_back(datapath: Datapath, arch: Arch) -> int:
     return datapath.layer.out_elements * arch.shell.psum_bits
 
 
-def _refuse(where: str, fits: Int64, banks: Int64) -> None:
-    """Raise Infeasible for the buffer that no tiling fits, or for the one that the most modest tiling misses most."""
+def _refuse(where: str, fits: Int64, banks: Int64) -> Infeasible:
+    """Return the error that names the buffer that no tiling fits, or for the one that the most modest tiling misses most."""
     demands = fits[:, : len(banks)]
     smallest = demands.min(axis=0)
     over = smallest / banks
@@ -331,7 +344,7 @@ def _refuse(where: str, fits: Int64, banks: Int64) -> None:
         over = smallest / banks
     index = int(over.argmax())
     name = BUFFERS[index]
-    raise Infeasible(where, name, int(smallest[index]), int(banks[index]), LEVERS[name])
+    return Infeasible(where, name, int(smallest[index]), int(banks[index]), LEVERS[name])
 
 
 def describe_tile(mapping: Mapping) -> str:

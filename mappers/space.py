@@ -31,10 +31,10 @@ def list_sizes(extent: int, quantum: int) -> list[int]:
     return sorted(sizes, reverse=True)
 
 
-def choose_quantum(datapath: Datapath) -> tuple[int, ...]:
+def choose_quantum(datapath: Datapath, finest: bool = False) -> tuple[int, ...]:
     """Return what tile sizes are multiples of: the engine's quantum, and whole bytes of outputs that share a stored row."""
     layer, bits = datapath.layer, datapath.workload.out_bits
-    quantum = list(datapath.quantum())
+    quantum = list(datapath.finest_quantum() if finest else datapath.quantum())
     if layer.P == layer.Q == 1:  # stored as one row of channels
         quantum[K] = lcm(quantum[K], count_byte_elements(bits))
         quantum[G] = lcm(quantum[G], count_byte_elements(layer.K * bits))
@@ -58,21 +58,27 @@ def sum_output_tiles(layer: Layer, tilings: Int64, value: Callable[[Int64], Int6
     return sizes.add_up(value(sizes.size))
 
 
-def list_tilings(datapath: Datapath) -> Int64:
+def list_tilings(datapath: Datapath, finest: bool = False) -> Int64:
     """Return every canonical tiling of a layer, int64 [candidates, 6] along N G K C P Q.
 
     Canonical: several groups in a tile only with all of their channels; several images only whole ones; part of a row
     only one row at a time. Others would cut what lies together in memory without any reuse in return. No output tile ends
     inside a byte.
+
+    Parameters
+    ----------
+    finest : bool
+        Cut below the engine's quantum, where nothing at it fits the buffers.
     """
     layer = datapath.layer
-    quantum = choose_quantum(datapath)
+    quantum = choose_quantum(datapath, finest)
     sizes = [list_sizes(getattr(layer, dim), step) for dim, step in zip(TILE_DIMS, quantum, strict=True)]
     tilings = []
     pixels = [(n, layer.P, layer.Q) for n in sizes[0] if n > 1]
     if quantum[0] == 1 or layer.N == 1:
         pixels += [(1, p, layer.Q) for p in sizes[4]]
-        pixels += [(1, 1, q) for q in sizes[5] if q < layer.Q]
+        if datapath.splits_rows:
+            pixels += [(1, 1, q) for q in sizes[5] if q < layer.Q]
     channels = [(g, layer.K, layer.C) for g in sizes[1] if g > 1]
     if quantum[1] == 1 or layer.G == 1:
         channels += [(1, k, c) for k, c in product(sizes[2], sizes[3])]

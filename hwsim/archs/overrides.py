@@ -104,7 +104,7 @@ def choose_memory(arch: Arch, name: str) -> Arch:
     Parameters
     ----------
     arch : Arch
-        Where it starts from; port width and channels stay.
+        Where it starts from; port width and channels stay, an on-chip memory gives way to DRAM.
     name : str
         ``flat`` or the name of a DRAM part.
 
@@ -117,8 +117,9 @@ def choose_memory(arch: Arch, name: str) -> Arch:
     if name not in known:
         raise SpecError("--memory", name, "one of " + ", ".join(known), _suggest(name, known))
     kind, part = ("flat", "") if name == "flat" else ("dram", name)
-    memory: Memory = dataclasses.replace(arch.memory, kind=kind, part=part)
-    return _mark(arch, dataclasses.replace(arch, memory=memory), ("memory.kind", "memory.part"))
+    on_chip_bits = 0 if kind == "dram" else arch.memory.on_chip_bits
+    memory: Memory = dataclasses.replace(arch.memory, kind=kind, part=part, on_chip_bits=on_chip_bits)
+    return _mark(arch, dataclasses.replace(arch, memory=memory), ("memory.kind", "memory.part", "memory.on_chip_bits"))
 
 
 def arch_from_toml(path: str | Path) -> Arch:

@@ -165,6 +165,15 @@ class Datapath(ABC):
         """Return what tile sizes along N, G, K, C, P, Q should be multiples of (the last tile may be ragged)."""
         return (1, 1, 1, 1, 1, 1)
 
+    def finest_quantum(self) -> tuple[int, int, int, int, int, int]:
+        """Return the same where nothing fits the buffers so: smaller tiles leave part of the engine idle; by default none are."""
+        return self.quantum()
+
+    @property
+    def splits_rows(self) -> bool:
+        """Whether a tile may be part of one row of pixels, whatever the quantum's rows are."""
+        return True
+
     @abstractmethod
     def exec_times(self, boxes: Boxes) -> ExecTimes:
         """Return the times of tiles."""

@@ -225,6 +225,12 @@ def test_settings_are_read_from_text():
         parse_settings(["=4"])
 
 
+@pytest.mark.parametrize("name", [entry.name for entry in list_archs()])
+def test_every_architecture_runs_behind_dram(name):
+    found = choose_memory(find_arch(name), "lpddr4-3200")
+    assert (found.memory.kind, found.memory.on_chip_bits) == ("dram", 0)
+
+
 def test_memory_by_name():
     arch = find_arch("systolic:small")
     found = choose_memory(arch, "hbm2")

@@ -62,6 +62,10 @@ class BitFusionDatapath(Datapath):
         """Return the array's own sizes: filters by columns, channels by lanes."""
         return (1, 1, self.arch.cols, 1 if self.im2col else min(self.lanes, self.layer.C), 1, 1)
 
+    def finest_quantum(self) -> tuple[int, int, int, int, int, int]:
+        """Return single filters and channels."""
+        return (1, 1, 1, 1, 1, 1)
+
     def count_steps(self, channels: Int64) -> Int64:
         """Return the cycles of one output pixel with so many channels in its tile."""
         if self.im2col:

@@ -50,6 +50,10 @@ class DianNaoDatapath(Datapath):
         """Return the unit's own sizes: filters by outputs, channels by inputs."""
         return (1, 1, self.arch.outputs, min(self.arch.inputs, self.layer.C), 1, 1)
 
+    def finest_quantum(self) -> tuple[int, int, int, int, int, int]:
+        """Return single filters and channels."""
+        return (1, 1, 1, 1, 1, 1)
+
     def count_steps(self, channels: Int64) -> Int64:
         """Return the cycles of one output pixel with so many channels in its tile."""
         return np.asarray(self.window * -(-channels // self.arch.inputs))

@@ -205,6 +205,11 @@ class ScnnDatapath(Datapath):
             return (self.cols.block, 1, self.group, self.turn, 1, 1)
         return (1, 1, self.group, self.turn, self.rows.block, self.cols.block)
 
+    @property
+    def splits_rows(self) -> bool:
+        """Whether a tile may be part of one row: where a block is one row high."""
+        return self.rows.block == 1
+
     def exec_times(self, boxes: Boxes) -> ExecTimes:
         """Return the times of tiles."""
         lo, hi = boxes.lo, boxes.hi
