@@ -2,7 +2,10 @@
 
 Source: Docs/api_docs/quantization_encoding_specification.rst, aimet_torch/experimental/v2/quantsim/export_utils.py and
 aimet_onnx/qc_quantize_op.py of github.com/quic/aimet (commit c51b284b). Up to 0.6.1 a mapping of tensor to a list of encodings,
-one a channel; in 1.0.0 a list of encodings whose scales and offsets are lists. A file without a version is 0.4.
+one a channel; in 1.0.0 a list of encodings whose scales and offsets are lists. A file without a version is 0.4. Beside these,
+which name tensors of the ONNX export, aimet_torch writes ``*_torch.encodings`` (its quantsim.py,
+``_update_encoding_dict_for_output_activations``): activations by module, ``{"conv1": {"input": {"0": {...}}, "output": ...}}``.
+Which tensor a module gives cannot be told without that model, so those are refused.
 """
 
 from __future__ import annotations
@@ -148,6 +151,13 @@ def _read_section(raw: Mapping[str, Any], section: str, version: str, problems: 
         if not isinstance(held, dict):
             problems.append(f"{section} is no mapping of tensor names, as version {version} has it")
             return found
+        modules = [name for name, entries in held.items() if _is_module(entries)]
+        if modules:
+            problems.append(
+                f"has {section} by PyTorch module ({modules[0]!r} ...), as aimet_torch writes NAME_torch.encodings: "
+                "name NAME.encodings of the same export, which has them by tensor"
+            )
+            return found
         for name, entries in held.items():
             _take(found, name, _read_old(entries), section, problems)
         return found
@@ -172,6 +182,12 @@ def _take(found: dict[str, Encoding], name: str, read: Encoding | str, section: 
         found[name] = read
 
 
+def _is_module(entries: Any) -> bool:
+    """Whether an entry is a module's, of aimet_torch's own layout."""
+    sides = list(entries.items()) if isinstance(entries, dict) else []
+    return bool(sides) and all(side in ("input", "output") and isinstance(held, dict) for side, held in sides)
+
+
 def _read_old(entries: Any) -> Encoding | str:
     """Read the encodings of one tensor, one a channel; return what is wrong with them as a text."""
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
@@ -187,6 +203,8 @@ def _read_old(entries: Any) -> Encoding | str:
         return Encoding(scheme=None, count=1)
     if kinds != {"int"}:
         return f"has the dtype {kinds.pop()!r}, expected 'int' or 'float'"
+    if not all(_is_offset(entry.get("offset", 0)) for entry in entries):
+        return "has an offset that is no finite number"
     scales = [entry.get("scale") for entry in entries]
     if any(scale is not None and not _is_scale(scale) for scale in scales):
         return "has a scale that is not finite and above zero"
@@ -217,6 +235,8 @@ def _read_new(entry: Mapping[str, Any]) -> Encoding | str:
         return "needs a list of scales and a list of as many offsets"
     if not all(_is_scale(scale) for scale in scales):
         return "has a scale that is not finite and above zero"
+    if not all(map(_is_offset, offsets)):
+        return "has an offset that is no finite number"
     if kind == "PER_TENSOR" and len(scales) > 1:
         return f"is PER_TENSOR and has {len(scales)} scales"
     symmetric = entry.get("is_sym")
@@ -239,6 +259,10 @@ def _is_width(value: Any) -> bool:
 
 def _is_scale(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
+
+
+def _is_offset(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _are_powers(scales: list[Any]) -> bool | None:

@@ -1,7 +1,8 @@
 """Writes AIMET encodings, version 1.0.0.
 
 Source: as `hwsim.policies.aimet`. A scale is ``real = scale * (q + offset)`` with q from 0: a symmetric signed tensor of b bits
-has the offset ``-2**(b-1)``, another one minus its zero point.
+has the offset ``-2**(b-1)``, another one minus its zero point. One signed bit is bipolar, -scale and +scale, which lie two scales
+apart: no offset gives both.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def format_aimet(network: Network, tensors: Tensors, names: NameTable) -> tuple[
     Raises
     ------
     InputError
-        A layer is not quantized.
+        A layer is not quantized, or its weights or its input are bipolar.
     """
     parameters: list[dict[str, Any]] = []
     activations: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     clashes: list[str] = []
-    narrow = []
+    narrow, bipolar = [], []
     for layer in network.mac_layers:
         held = tensors.layers.get(layer.name)
         act = tensors.activations.get(layer.name + INPUT)
@@ -52,6 +53,14 @@ def format_aimet(network: Network, tensors: Tensors, names: NameTable) -> tuple[
         if held is None or held.w_scale is None or act is None:
             problems.append(f"layer {layer.name} is not quantized")
             continue
+        bipolar += [
+            f"{layer.name} ({what})"
+            for what, bits, signed in (
+                ("weights", held.w_bits, held.weight.dtype.kind == "i"),
+                ("input", act.bits, act.signed),
+            )
+            if bits == 1 and signed
+        ]
         known = dict(names.layers)[layer.name]
         parameters.append(_encode_weight(_choose_weight_name(known.weight), held))
         encoded = _encode_activation(known.inputs[0], act)
@@ -62,6 +71,10 @@ def format_aimet(network: Network, tensors: Tensors, names: NameTable) -> tuple[
             activations[known.inputs[0]] = encoded
         if min(held.w_bits, act.bits) < NARROWEST_BITS:
             narrow.append(layer.name)
+    if bipolar:
+        problems.append(
+            f"AIMET encodings cannot say -scale and +scale, which one signed bit means: {join_some(bipolar)}"
+        )
     if problems:
         raise InputError(network.name, problems)
     data = {

@@ -5,7 +5,9 @@ Source: mqbench/deploy/deploy_linear.py, deploy_nnie.py of github.com/ModelTC/MQ
 ``{"ppl": {tensor: {"step", "zero_point", "min", "max", "bit", "type"}}}``,
 ``{"nnie": {"gfpq_param_dict": {node: [range]}}}``, ``{"activation_encodings": {tensor: [{"bitwidth", "min", "max"}]},
 "param_encodings": {}}`` (SNPE), and lines ``tensor: range`` (PPL CUDA). Weights are clipped in the model itself: where a
-form does not name them, they have the bits of the back end.
+form does not name them, they have the bits of the back end. Vitis and PPL name weights and activations side by side, each by
+its tensor of the graph: a name that an activation has is that activation's, except where PPL gives it a step per channel,
+which is written for weights alone.
 """
 
 from __future__ import annotations
@@ -83,6 +85,8 @@ def read_ppl_cuda(text: str, network: Network, names: NameTable, source: str) ->
     for number, line in enumerate(text.splitlines(), 1):
         match = RANGE_LINE.match(line.rstrip())
         if match:
+            if match["name"] in found:
+                problems.append(f"line {number} names {match['name']!r} again")
             found[match["name"]] = _read_entry("ppl-cuda", match["name"], _to_float(match["range"]), problems)
         elif line.strip():
             problems.append(f"line {number} is no 'tensor: range'")
@@ -101,6 +105,8 @@ def _match(
     """Match tensors; a layer whose input has a range has the back end's weights."""
     target = TARGETS[backend]
     layers = require_layers(network)
+    by_channel = {name for name, held in weights.items() if held.scheme is not None and held.scheme.per_channel}
+    names = names.read_one_section(by_channel & {layer.name for layer in layers})
     parameters = {
         name: weights[name] for layer in layers if (name := names.find_weight(layer.name, weights)) is not None
     }
@@ -114,7 +120,9 @@ def _match(
         if not ranged:  # match_encodings says that it is another model's
             parameters = {}
     others = {name: held for name, held in activations.items() if name not in parameters}
-    notes = (note,) if not weights else ()
+    odd = sorted(by_channel & names.activations)
+    _raise(source, [f"{name}: a step per channel for an activation, which has one" for name in odd])
+    notes = () if own else (note,)
     kind = f"MQBench ranges for {target.title}"
     return match_encodings(network, names, others, parameters, kind, source, notes, any_graph=own)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hwsim.core.network import Network
@@ -44,12 +44,15 @@ class NameTable:
         Every layer of the network and every node of the graph.
     sources : frozenset of str
         The inputs of the network.
+    activations : frozenset of str
+        Tensors that are computed from the inputs, and the inputs; without a graph the layers stand for what they give.
     """
 
     layers: tuple[tuple[str, TensorNames], ...]
     tensors: frozenset[str] = frozenset()
     nodes: frozenset[str] = frozenset()
     sources: frozenset[str] = frozenset()
+    activations: frozenset[str] = frozenset()
 
     @property
     def known(self) -> frozenset[str]:
@@ -74,6 +77,19 @@ class NameTable:
         """Whether activations are named by the export of a graph that is not at hand: none is a layer, some are unknown."""
         names = set(activations)
         return not self.tensors and not names & self.nodes and not names <= self.sources
+
+    def read_one_section(self, for_weights: Collection[str]) -> NameTable:
+        """Return the names in a file that holds weights and activations side by side.
+
+        A name that an activation has is no weight's (a layer's own name is that of its output where nodes have no names), except
+        those of ``for_weights``, which the file gives to weights.
+        """
+        activations = self.activations - set(for_weights)
+        layers = [
+            (name, replace(held, weight=tuple(n for n in held.weight if n not in activations) or held.weight[:1]))
+            for name, held in self.layers
+        ]
+        return replace(self, layers=tuple(layers), activations=activations)
 
     def find_weight(self, layer: str, known: Collection[str]) -> str | None:
         """Return the name under which a collection holds a layer's weights."""
@@ -104,12 +120,13 @@ def list_names(network: Network, model: str | os.PathLike[str] | None = None) ->
     nodes = frozenset(layer.name for layer in network.layers)
     sources = frozenset(spec.name for spec in network.inputs)
     if model is None:
-        return NameTable(layers=tuple(found.items()), nodes=nodes, sources=sources)
+        return NameTable(layers=tuple(found.items()), nodes=nodes, sources=sources, activations=nodes | sources)
     from hwsim.nets.onnx_read import read_onnx
 
     graph = read_onnx(model)
     producers = {name: node for node in graph.nodes for name in node.outputs if name}
     tensors = {*producers, *graph.constants, *graph.inputs}
+    weights: set[str] = set()
     for node in graph.nodes:
         name = node.name or node.outputs[0]
         if node.op not in _MAC_NODES or name not in found:
@@ -117,12 +134,20 @@ def list_names(network: Network, model: str | os.PathLike[str] | None = None) ->
         data, weight = (0, 3) if node.op.startswith("Q") else (0, 1)
         if node.op == "MatMul" and _reaches_constant(node.inputs[0], producers, graph.constants):
             data, weight = weight, data
+        walked = _walk_up(node.inputs[weight], producers, _WEIGHT_MOVES)
         found[name] = TensorNames(
-            weight=(*_walk_up(node.inputs[weight], producers, _WEIGHT_MOVES), *found[name].weight),
+            weight=(*walked, *found[name].weight),
             inputs=tuple(_walk_up(node.inputs[data], producers, _KEEPING)),
         )
+        weights.update(walked)
     nodes |= {node.name or node.outputs[0] for node in graph.nodes}
-    return NameTable(layers=tuple(found.items()), tensors=frozenset(tensors), nodes=nodes, sources=sources)
+    return NameTable(
+        layers=tuple(found.items()),
+        tensors=frozenset(tensors),
+        nodes=nodes,
+        sources=sources,
+        activations=frozenset({*producers, *graph.inputs} - weights),
+    )
 
 
 def describe_unknown(unknown: Sequence[str], known: Collection[str]) -> str:

@@ -97,7 +97,7 @@ def read_native_csv(text: str, network: Network, source: str) -> PolicyFile:
     Raises
     ------
     InputError
-        Unknown columns, lines of another length, values of another type, a layer named twice.
+        Unknown or repeated columns, nothing but names, lines of another length, values of another type, a layer named twice.
     UnknownName
         A layer that the network has not, with the nearest names.
     """
@@ -111,7 +111,12 @@ def read_native_csv(text: str, network: Network, source: str) -> PolicyFile:
             source,
             [f"has the columns {', '.join(map(repr, header[:8]))}, expected layer and any of {', '.join(_FIELDS)}"],
         )
-    problems: list[str] = []
+    twice = sorted({name for name in header if header.count(name) > 1})
+    problems = [f"has the column {name} twice" for name in twice]
+    if len(header) == 1:
+        problems.append(f"has the column layer alone, expected any of {', '.join(_FIELDS)} beside it")
+    elif len(rows) == 1:
+        problems.append("has no line below its columns")
     entries: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(header):

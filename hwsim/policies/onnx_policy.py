@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,11 @@ from hwsim.core.network import Network
 from hwsim.core.tensors import ActQuant, LayerTensors
 from hwsim.nets.imported import Imported, find_activation
 from hwsim.policies.names import join_some, suggest_name
+from hwsim.policies.onnx_widths import find_wide_formats, list_channel_activations
 from hwsim.policies.schemes import LayerScheme, PolicyFile, TensorScheme, assemble_policy, require_layers
+
+_CHANNEL_NOTE = "an activation quantized per channel"
+"""What the importer notes of a quantizer that it leaves unpriced."""
 
 
 def read_onnx_policy(path: str | os.PathLike[str], network: Network) -> PolicyFile:
@@ -23,28 +28,51 @@ def read_onnx_policy(path: str | os.PathLike[str], network: Network) -> PolicyFi
     Layers are matched by name, else by the name of their weights, both of the same shape, else in order where every shape is
     the same.
 
+    Tensors wider than the importer keeps as integers have the bits of their quantizer.
+
     Raises
     ------
     InputError
-        The file is malformed, quantizes at run time, quantizes nothing, or holds another model.
+        The file is malformed, quantizes at run time or an activation per channel, quantizes nothing, or holds another model.
     """
-    from hwsim.nets.onnx_import import import_onnx
-
     source = Path(path).name
-    imported = import_onnx(path)
-    if imported.tensors is None or not any(held.w_scale is not None for held in imported.tensors.layers.values()):
+    imported = _import_per_tensor(path, source)
+    schemes = {layer.name: _describe(imported, layer.name) for layer in imported.network.mac_layers}
+    if any(scheme.weight is None or scheme.activation is None for scheme in schemes.values()):
+        for (name, what), bits in find_wide_formats(path, imported.network).items():
+            if getattr(schemes[name], what) is None:
+                schemes[name] = replace(schemes[name], **{what: TensorScheme(bits=bits)})
+    if all(scheme.weight is None for scheme in schemes.values()):
         reasons = [note for note in imported.notes if note.startswith("weights quantized along axis")]
         raise InputError(source, reasons or ["quantizes no weights, so it implies no policy"])
-    schemes = {layer.name: _describe(imported, layer.name) for layer in imported.network.mac_layers}
     matched, note = _match_layers(imported, network, source)
     found = {name: schemes[other] for name, other in matched.items()}
     notes = (note,) if note else ()
     return assemble_policy(network, found, "quantized ONNX", source, notes)
 
 
+def _import_per_tensor(path: str | os.PathLike[str], source: str) -> Imported:
+    """Return the imported file, or raise InputError that names the activations that are quantized per channel."""
+    from hwsim.nets.onnx_import import import_onnx
+
+    try:
+        imported, failure = import_onnx(path), None
+    except InputError as error:
+        imported, failure = None, error
+    if imported is None or any(_CHANNEL_NOTE in note for note in imported.notes):
+        found = list_channel_activations(path)
+        if found:
+            raise InputError(source, [f"quantizes activations per channel, which is not read: {join_some(found)}"])
+    if imported is None:
+        assert failure is not None
+        raise failure
+    return imported
+
+
 def _describe(imported: Imported, name: str) -> LayerScheme:
     tensors = imported.tensors
-    assert tensors is not None
+    if tensors is None:
+        return LayerScheme()
     held = tensors.layers.get(name)
     act = find_activation(imported.network, tensors.activations, imported.network.layer(name).inputs[0])
     return LayerScheme(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import re
 import sys
+import tokenize
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwsim.core.errors import InputError
 from hwsim.core.network import Network
@@ -20,6 +23,9 @@ from hwsim.policies.names import list_names
 from hwsim.policies.native import read_native_csv, read_native_json
 from hwsim.policies.onnx_policy import read_onnx_policy
 from hwsim.policies.schemes import PolicyFile
+
+if TYPE_CHECKING:
+    import numpy as np
 
 KNOWN_FORMS = (
     "hwsim.policy/1 JSON, a CSV with a column layer, a HAQ strategy or its log, AIMET encodings, MQBench clip ranges, "
@@ -41,6 +47,19 @@ FILE_SUFFIXES = (
 )
 """A policy that ends like this is a file, also where it is absent."""
 LARGEST_TEXT_BYTES = 1 << 26
+LARGEST_STRATEGY = 1 << 20
+"""Numbers in the longest array that is a strategy."""
+_DAMAGED_HEADER = (
+    ValueError,
+    TypeError,
+    EOFError,
+    OSError,
+    SyntaxError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
+"""What numpy raises for the header of a damaged array."""
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".ckpt")
 _TEXT_PICKLE = re.compile(rb"\A(\(lp\d|\(dp\d|\(tp?\d|c[a-zA-Z_.]+\n)")
 
@@ -158,16 +177,34 @@ def _refuse_pickle(source: str, data: bytes) -> None:
 
 def _read_npy(data: bytes, source: str) -> Any:
     """Return a strategy that was saved as an array of integers ``[L]`` or ``[L, 2]``."""
-    import io
-
     import numpy as np
 
+    stream = io.BytesIO(data)
     try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if "pickle" in str(error).lower():
-            raise InputError(source, ["holds pickled objects, which can run code while they are read"]) from None
-        raise InputError(source, [f"is no array: {error}"]) from None
-    if array.dtype.kind not in "iu" or array.ndim not in (1, 2) or array.size > 1 << 20:
-        raise InputError(source, [f"is an array {list(array.shape)} of {array.dtype}, expected integers [L] or [L, 2]"])
-    return array.tolist()
+        shape, fortran, dtype = _read_npy_header(stream)
+    except _DAMAGED_HEADER as error:
+        told = " ".join(str(error).split())[:120] or "its header cannot be read"
+        raise InputError(source, [f"is no array: {told}"]) from None
+    if dtype.hasobject:
+        raise InputError(source, ["holds pickled objects, which can run code while they are read"])
+    if dtype.kind not in "iu" or len(shape) not in (1, 2) or min(shape) < 0 or math.prod(shape) > LARGEST_STRATEGY:
+        told = ", ".join(text if len(text) < 16 else f"{text[:12]}..." for text in map(str, shape[:8]))
+        raise InputError(source, [f"is an array [{told}] of {str(dtype)[:40]}, expected integers [L] or [L, 2]"])
+    held, needed = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
+    if held < needed:
+        raise InputError(
+            source, [f"is cut off: an array {list(shape)} of {dtype} has {needed:,} bytes, it has {held:,}"]
+        )
+    array = np.frombuffer(data, dtype, math.prod(shape), stream.tell())
+    return array.reshape(shape, order="F" if fortran else "C").tolist()
+
+
+def _read_npy_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether the first index runs fastest, and type, of a header that is read without the array."""
+    from numpy.lib import format as npy
+
+    version = npy.read_magic(stream)
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"its version {version[0]}.{version[1]} is for arrays of named fields")
+    return readers[version](stream)

@@ -150,6 +150,10 @@ BAD_ENCODINGS = [
         lambda d: change(d, param_encodings=[encode_new("conv1.weight", 4, 6, enc_type="LPBQ")]),
         "has the encoding type 'LPBQ'; PER_TENSOR and PER_CHANNEL are read",
     ),
+    (
+        lambda d: change(d, param_encodings=[encode_new("conv1.weight", 4, offset=["x"])]),
+        "param_encodings.conv1.weight: has an offset that is no finite number",
+    ),
     (lambda d: change(d, param_encodings={}), "param_encodings is no list of encodings, as version 1.0.0 has it"),
     (lambda d: change(d, param_encodings=[encode_new("conv1.weight", "4b")]), "has the width '4b'"),
     (lambda d: change(d, param_encodings=[{"bw": 4}]), "param_encodings[0] has no name"),
@@ -171,6 +175,43 @@ def test_bad_encodings_are_named(tmp_path, model, spoil, message):
         read_policy(save_json(tmp_path / "m.json", data), network, path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def name_old(entries):
+    return make_encodings("0.6.1") | {"param_encodings": {"conv1.weight": entries}}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            name_old([*encode_old(4, 3), *encode_old(5, 3)]),
+            "param_encodings.conv1.weight: its channels differ in bitwidth",
+        ),
+        (name_old([*encode_old(4, 3), *encode_old(4, 3, dtype="float")]), "its channels differ in bitwidth or dtype"),
+        (
+            name_old(encode_old(4, 6, offset="x")),
+            "param_encodings.conv1.weight: has an offset that is no finite number",
+        ),
+        (
+            change(
+                make_encodings("0.6.1"),
+                activation_encodings={
+                    "conv1": {"input": {"0": encode_old(8)[0]}, "output": {"0": encode_old(8)[0]}},
+                    "relu1": {"output": {"0": encode_old(6)[0]}},
+                },
+            ),
+            "has activation_encodings by PyTorch module ('conv1' ...), as aimet_torch writes NAME_torch.encodings: "
+            "name NAME.encodings of the same export, which has them by tensor",
+        ),
+    ],
+)
+def test_bad_encodings_before_the_first_version_are_named(tmp_path, model, data, message):
+    path, network = model
+    with pytest.raises(InputError) as caught:
+        read_policy(save_json(tmp_path / "m.json", data), network, path)
+    assert str(caught.value) == f"m.json: {message}" or message in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 # MQBench.

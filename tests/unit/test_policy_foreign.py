@@ -252,3 +252,44 @@ def test_oversized_cells_and_integers_take_one_line(tmp_path, model):
     (tmp_path / "cell.csv").write_text(f"layer,w_bits\nconv1,{'9' * 5000}\n")
     assert len(read_error(tmp_path / "cell.csv", model[1])) < 300
     assert resolve_policy("w4a8", model[1]).policy.short == "w4a8"
+
+
+def write_npy(path, shape, kind="<i8", body=b""):
+    """Write an array whose header says one thing and whose body holds another."""
+    header = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ("(100000000000, 2)", "is an array [100000000000, 2] of int64, expected integers [L] or [L, 2]"),
+        (f"({'9' * 80},)", "is an array [999999999999...] of int64, expected integers [L] or [L, 2]"),
+        ("(-1, 2)", "is an array [-1, 2] of int64, expected integers [L] or [L, 2]"),
+        ("()", "is an array [] of int64, expected integers [L] or [L, 2]"),
+        ("(10, 2)", "is cut off: an array [10, 2] of int64 has 160 bytes, it has 8"),
+    ],
+)
+def test_arrays_are_as_large_as_their_file(tmp_path, shape, said):
+    network = load_network("resnet8").network
+    file = write_npy(tmp_path / "s.npy", shape, body=bytes(8))
+    assert read_error(file, network) == f"s.npy: {said}"
+
+
+@pytest.mark.parametrize("header", ["(((((((", "(" * 5000, "x" * 20_000, "-" * 9000 + "1", "{[]: 1}", "  a\n b"])
+def test_damaged_headers_of_arrays_take_one_line(tmp_path, header):
+    (tmp_path / "s.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    said = read_error(tmp_path / "s.npy", load_network("resnet8").network)
+    assert said.startswith("s.npy: is no array: ")
+    assert 30 < len(said) < 200
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["<i8", ">i2", "u1"])
+def test_arrays_of_either_order_and_type_are_read(tmp_path, order, kind):
+    network = load_network("resnet8").network
+    pairs = [[8, 7], *([w, 9 - w] for w in (1, 2, 3, 4, 5, 6, 7, 8)), [3, 3]]
+    np.save(tmp_path / "s.npy", np.array(pairs, kind, order=order))
+    found = read_policy(tmp_path / "s.npy", network)
+    assert list(read_bits(found, network).values()) == [f"w{w}a{a}" for w, a in pairs]

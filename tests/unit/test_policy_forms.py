@@ -66,6 +66,10 @@ def test_bad_native_json_is_named(tmp_path, model, data, error, message):
     ("text", "message"),
     [
         ("layer,bits\nconv1,4\n", "has the columns 'layer', 'bits', expected layer and any of w_bits"),
+        ("layer,w_bits,w_bits\nconv1,4,5\n", "has the column w_bits twice"),
+        ("layer\n", "has the column layer alone, expected any of w_bits"),
+        ("layer\nconv1\n", "has the column layer alone"),
+        ("layer,w_bits\n", "has no line below its columns"),
         ("layer,w_bits\nconv1\n", "line 2 has 1 columns, expected 2"),
         ("layer,w_bits\nconv1,4\nconv1,5\n", "line 3 names 'conv1' again"),
         ("layer,w_bits\nconv1,four\n", "policy.w_bits: got 'four'"),
@@ -141,6 +145,8 @@ def test_short_strings_and_absent_files(model):
         resolve_policy("absent.json", network)
     with pytest.raises(SpecError, match="a string like w4a8"):
         resolve_policy("w4b8", network)
+    with pytest.raises(SpecError, match="got 'w4a8,w5a8', expected one default, others as layer=w4a8"):
+        resolve_policy("w4a8,fc=w8a8,w5a8", network)
     with pytest.raises(UnknownName, match="did you mean conv"):
         resolve_policy("w4a8,conv9=w8a8", network)
 

@@ -7,6 +7,8 @@ import pytest
 
 from hwsim.core.errors import InputError
 from hwsim.nets.imported import quantized_policy
+from hwsim.nets.load import load_network
+from hwsim.policies.read import read_policy
 from tests.extras import load_optional
 from tests.float_run import run_float
 from tests.policy_models import QonnxGraph, quantize_naively
@@ -138,3 +140,54 @@ def test_bad_quantizers_are_named(tmp_path, change, message):
 def test_another_domain_is_not_taken_for_qonnx(tmp_path):
     with pytest.raises(InputError, match="Quant"):
         QonnxGraph(domain="somebody.else").build(tmp_path / "q.onnx")
+
+
+def save_weighted(path, weight_bits, input_scale, input_bits=8, shaped=False):
+    """Write one convolution of quantized weights and input; return the network of the same shapes, not quantized."""
+    import onnx
+
+    networks = []
+    for quantized in (False, True):
+        graph = QonnxGraph()
+        weight = np.random.default_rng(3).normal(0, 0.3, (4, 3, 1, 1)).astype(np.float32)
+        x, w = "x", graph.constant(weight, "conv.weight")
+        if quantized:
+            x, w = graph.quant("x", input_scale, input_bits, "xq"), graph.quant(w, np.float32(0.1), weight_bits, "wq")
+        graph.node("Conv", [x, w], "y", name="conv", kernel_shape=[1, 1])
+        shapes = [[1, 3, 2, 2], [1, 4, 2, 2], [1, 3, 2, 2]]
+        x_info, y_info, q_info = (
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+            for name, shape in zip(("x", "y", "xq"), shapes, strict=True)
+        )
+        held = [q_info] if quantized and shaped else []
+        built = onnx.helper.make_graph(graph.nodes, "q", [x_info], [y_info], graph.constants, value_info=held)
+        opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(graph.domain, 1)]
+        onnx.save(onnx.helper.make_model(built, opset_imports=opsets, ir_version=10), str(path))
+        if not quantized:
+            networks.append(load_network(path).network)
+    return networks[0]
+
+
+@pytest.mark.parametrize(
+    ("bits", "short", "note"),
+    [
+        ((24, 8), "w16a8", "conv (weights, 24 bits)"),
+        ((8, 24), "w8a16", "conv (input, 24 bits)"),
+        ((17, 32), "w16a16", "conv (weights, 17 bits), conv (input, 32 bits)"),
+    ],
+)
+def test_formats_wider_than_a_policy_are_told_as_such(tmp_path, bits, short, note):
+    """As AIMET encodings of the same widths."""
+    network = save_weighted(tmp_path / "q.onnx", bits[0], np.float32(0.1), bits[1])
+    found = read_policy(tmp_path / "q.onnx", network)
+    assert found.policy.of("conv").short == short
+    assert found.notes == (f"wider than a policy names, counted as 16 bits: {note}",)
+
+
+@pytest.mark.parametrize("shaped", [True, False])
+def test_activations_per_channel_are_refused_as_such(tmp_path, shaped):
+    scales = np.full((1, 3, 1, 1), 0.1, np.float32)
+    network = save_weighted(tmp_path / "q.onnx", 8, scales, shaped=shaped)
+    with pytest.raises(InputError) as caught:
+        read_policy(tmp_path / "q.onnx", network)
+    assert str(caught.value) == ("q.onnx: quantizes activations per channel, which is not read: node 'n_xq' (Quant)")
