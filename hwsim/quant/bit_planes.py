@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hwsim.core.bits import integers_to_bits
 from hwsim.core.check import require_int
 from hwsim.core.tensors import Array
+from hwsim.quant.overflow import refuse_rounding
 from hwsim.quant.rows import spread
 from hwsim.quant.uniform import SCALE_BITS, QuantizedWeights, choose_dtype, quantize_weights
 
@@ -91,7 +92,16 @@ class PlaneWeights:
 
 
 def split_planes(weight: QuantizedWeights) -> PlaneWeights:
-    """Return symmetric integer weights by planes; exact."""
+    """Return symmetric integer weights by planes; exact.
+
+    Raises
+    ------
+    InputError
+        The scale of the sign plane alone, half the range, is beyond float32.
+    """
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weight.scale * np.float32(1 << (weight.bits - 1))).all():
+            refuse_rounding(weight.dequantize(), "bit planes")
     flat = weight.stored.reshape(-1)
     planes = integers_to_bits(flat, weight.bits).T[::-1]
     packed = np.packbits(np.ascontiguousarray(planes), axis=1, bitorder="little")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hwsim.core.check import require_int
 from hwsim.core.errors import SpecError
 from hwsim.core.tensors import Array
+from hwsim.quant.overflow import require_float32
 from hwsim.quant.rows import check_weights, spread
 from hwsim.quant.uniform import SCALE_BITS, choose_dtype, quantize_weights
 
@@ -92,7 +93,7 @@ def quantize_channels(weight: Array, channel_bits: Sequence[int], clipping: str 
     SpecError
         Another number of widths than there are channels, or a width out of range.
     """
-    values = check_weights(weight)
+    values = check_weights(require_float32(weight))
     widths = [require_int(f"channel_bits[{i}]", int(bits), 0, 16) for i, bits in enumerate(channel_bits)]
     if len(widths) != len(values):
         raise SpecError("channel_bits", f"{len(widths)} widths", f"{len(values)}, one for each output channel")
@@ -110,32 +111,38 @@ def choose_channel_bits(
 ) -> tuple[int, ...]:
     """Return widths by channel of the least squared error whose mean is at most ``mean_bits``.
 
-    By a price a bit: each channel takes the width of least error plus price; the smallest price that meets the mean
-    is found by bisection. What is left of the budget then goes to the channel that gains most a bit.
+    Exact: all sums of bits are gone through, channel by channel (the knapsack problem with one width from each channel, by dynamic
+    programming), in units of the greatest common divisor of the choices' steps. Of equal errors, as float64 sums from the last
+    channel to the first, the fewest bits are taken, then the narrowest width for the first channel, the second, and so on.
+
+    Parameters
+    ----------
+    weight : ndarray
+        ``[channels, ...]``, finite floats.
+    mean_bits : float
+        At least the narrowest choice.
+    choices : sequence of int
+        Widths, 0 to 16, at least one.
+    clipping : str
+        As `hwsim.quant.uniform.quantize_weights`.
+
+    Raises
+    ------
+    SpecError
+        A choice out of range, none, or a mean below the narrowest.
     """
-    values = check_weights(weight)
+    values = check_weights(require_float32(weight))
     widths = np.array(sorted({require_int("choices", int(bits), 0, 16) for bits in choices}))
+    if not len(widths):
+        raise SpecError("choices", tuple(choices), "at least one width")
     if not widths[0] <= mean_bits:
         raise SpecError("mean_bits", mean_bits, f"at least {widths[0]}, the narrowest choice")
     error = np.stack([_measure_error(values, int(bits), clipping) for bits in widths], axis=1)
-    budget = int(np.floor(mean_bits * len(values)))
-    low, high = 0.0, float(error.max()) + 1.0
-    for _ in range(80):
-        price = (low + high) / 2
-        used = int(widths[np.argmin(error + price * widths, axis=1)].sum())
-        low, high = (price, high) if used > budget else (low, price)
-    pick = np.argmin(error + high * widths, axis=1)
-    left = budget - int(widths[pick].sum())
-    while True:
-        step = np.minimum(pick + 1, len(widths) - 1)
-        cost = widths[step] - widths[pick]
-        rows = np.arange(len(values))
-        gain = np.where((cost > 0) & (cost <= left), (error[rows, pick] - error[rows, step]) / np.maximum(cost, 1), 0.0)
-        best = int(np.argmax(gain))
-        if gain[best] <= 0:
-            return tuple(int(bits) for bits in widths[pick])
-        left -= int(cost[best])
-        pick[best] += 1
+    near = int(np.floor(min(mean_bits, int(widths[-1])) * len(values)))
+    budget = max(bits for bits in (near - 1, near, near + 1) if bits / len(values) <= mean_bits)
+    unit = max(int(np.gcd.reduce(widths - widths[0])), 1)
+    picks = _choose_least(error, (widths - widths[0]) // unit, (budget - len(values) * int(widths[0])) // unit)
+    return tuple(int(widths[pick]) for pick in picks)
 
 
 def assign_channel_bits(weight: Array, pairs: Sequence[tuple[int, int]], clipping: str = "max") -> tuple[int, ...]:
@@ -155,7 +162,7 @@ def assign_channel_bits(weight: Array, pairs: Sequence[tuple[int, int]], clippin
     SpecError
         The numbers do not add up to the channels.
     """
-    values = check_weights(weight)
+    values = check_weights(require_float32(weight))
     filters = sum(count for _, count in pairs)
     if filters != len(values):
         raise SpecError("channel_bits", f"{filters} filters", f"{len(values)}, those of the layer")
@@ -172,3 +179,28 @@ def assign_channel_bits(weight: Array, pairs: Sequence[tuple[int, int]], clippin
 def _measure_error(values: npt.NDArray[np.float32], bits: int, clipping: str) -> npt.NDArray[np.float64]:
     found = np.zeros_like(values) if bits == 0 else quantize_weights(values, bits, clipping=clipping).dequantize()
     return np.square(found - values, dtype=np.float64).reshape(len(values), -1).sum(axis=1)
+
+
+def _choose_least(error: npt.NDArray[np.float64], steps: npt.NDArray[np.int64], room: int) -> list[int]:
+    """Return the choice of each channel, ``error`` is ``[channels, choices]``: the least sum whose ``steps`` are at most ``room``.
+
+    ``steps`` ascend from 0.
+    """
+    least = np.zeros(1)  # error of the channels from here to the last, by exactly how many steps they take
+    chosen = []
+    for row in error[::-1]:
+        size = min(room, len(least) - 1 + int(steps[-1])) + 1
+        wider, pick = np.full(size, np.inf), np.zeros(size, np.uint8)
+        for place, step in enumerate(steps):
+            found = least[: max(size - step, 0)] + row[place]
+            part = slice(step, step + len(found))
+            better = found < wider[part]
+            np.copyto(wider[part], found, where=better)
+            np.copyto(pick[part], np.uint8(place), where=better)
+        least = wider
+        chosen.append(pick)
+    left, places = int(np.argmin(least)), []
+    for pick in reversed(chosen):
+        places.append(int(pick[left]))
+        left -= int(steps[places[-1]])
+    return places

@@ -15,10 +15,13 @@ import numpy.typing as npt
 from hwsim.core.check import require_choice, require_int
 from hwsim.core.errors import HwsimError
 from hwsim.core.tensors import Array
+from hwsim.quant.overflow import refuse_rounding, require_float32
 from hwsim.quant.rows import check_weights, spread
 
 TOP_BITS = 8
 """Bits of a stored ``top``: the exponents of float32 fit."""
+LARGEST_TOP = 127
+"""Exponent of the largest power of two that float32 holds."""
 WIDEST_SPAN = 14
 """Exponents below the top that still make integers of 16 bits."""
 
@@ -97,26 +100,28 @@ def quantize_shift(
         ``value``: the nearest power (the change lies at 1.5 times the smaller one); ``log``: the nearest exponent, as DeepShift
         (it lies at the square root of two times).
     top : int, optional
-        Largest exponent; by default that of the largest magnitude. DeepShift has 0.
+        Largest exponent, up to 127; by default that of the largest magnitude. DeepShift has 0.
     span : int, optional
         Exponents below the top that are used, where a shifter has fewer than ``bits`` name.
 
     Raises
     ------
     InputError
-        A weight is NaN or infinite.
+        A weight is NaN or infinite, beyond float32, or its nearest power is.
     """
     require_int("bits", bits, 2, 8)
     require_choice("rounding", rounding, ("value", "log"))
-    values = check_weights(weight)
+    values = check_weights(require_float32(weight))
     magnitude = np.abs(values.astype(np.float64))
     exponent = _round_exponent(magnitude, rounding)
     if top is not None:
-        tops = np.array([top], np.int64)
+        tops = np.array([require_int("top", int(top), -(1 << 15), LARGEST_TOP)], np.int64)
     else:
         rows = exponent.reshape(len(values) if per_channel else 1, -1)
         used = np.where(magnitude.reshape(rows.shape) > 0, rows, -(1 << 14))
         tops = np.maximum(used.max(axis=1), -126).astype(np.int64)
+        if tops.max() > LARGEST_TOP:
+            refuse_rounding(values, "powers of two")
     every = (1 << (bits - 1)) - 1
     largest = every - int(zero) if span is None else min(every - int(zero), span)
     code = np.maximum(spread(tops, values.ndim) - exponent, 0)

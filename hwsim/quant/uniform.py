@@ -15,6 +15,7 @@ from hwsim.core.errors import InputError, SpecError
 from hwsim.core.tensors import ActQuant, Array
 from hwsim.quant.asymmetric import choose_asymmetric
 from hwsim.quant.entropy import choose_entropy_limits
+from hwsim.quant.overflow import LARGEST, refuse_rounding, require_float32
 from hwsim.quant.rows import make_scale
 
 CLIPPINGS = ("max", "percentile", "mse", "kl")
@@ -97,7 +98,7 @@ def quantize_weights(
     Raises
     ------
     InputError
-        A weight is NaN or infinite.
+        A weight is NaN or infinite, or so large that float32 overflows: the weight, the scale, or what an integer stands for.
     """
     require_int("bits", bits, 1, 16)
     require_choice("scheme", scheme, ("symmetric", "asymmetric"))
@@ -112,18 +113,15 @@ def quantize_weights(
         )
     if not np.all(np.isfinite(values)):
         raise InputError("weights", [f"{int(np.sum(~np.isfinite(values)))} of {values.size} are NaN or infinite"])
-    rows = values.reshape(len(values) if per_channel else 1, -1).astype(np.float32)
-    if scheme == "symmetric":
-        stored, scale = _quantize_symmetric(rows, bits, clipping)
-        return QuantizedWeights(stored=stored.reshape(values.shape), scale=scale, zero_point=None, bits=bits)
-    scale, zero = choose_asymmetric(rows, clipping, bits)
-    stored = np.clip(np.rint(rows / scale[:, None]) + zero[:, None], 0, (1 << bits) - 1)
-    return QuantizedWeights(
-        stored=stored.astype(choose_dtype(bits, signed=False)).reshape(values.shape),
-        scale=scale,
-        zero_point=zero.astype(np.int32),
-        bits=bits,
-    )
+    rows = require_float32(values).reshape(len(values) if per_channel else 1, -1).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+        quantize = _quantize_symmetric if scheme == "symmetric" else _quantize_asymmetric
+        stored, scale, zero = quantize(rows, bits, clipping)
+        found = QuantizedWeights(stored=stored.reshape(values.shape), scale=scale, zero_point=zero, bits=bits)
+        # Below this product no integer of these bits stands for more than float32 holds.
+        if float(scale.max()) * (1 << bits) > LARGEST and not np.isfinite(found.dequantize()).all():
+            refuse_rounding(rows, f"{bits}-bit integers")
+    return found
 
 
 def choose_activation_quant(
@@ -195,9 +193,12 @@ def _join(parts: list[QuantizedWeights]) -> QuantizedWeights:
 
 def _quantize_symmetric(
     rows: npt.NDArray[np.float32], bits: int, clipping: str
-) -> tuple[Array, npt.NDArray[np.float32]]:
+) -> tuple[Array, npt.NDArray[np.float32], None]:
     if bits == 1:
-        return np.where(rows < 0, -1, 1).astype(np.int8), make_scale(np.abs(rows).mean(axis=1))
+        mean = np.abs(rows).mean(axis=1)
+        if not np.isfinite(mean).all():  # their sum is beyond float32, the mean is not
+            mean = np.abs(rows).mean(axis=1, dtype=np.float64)
+        return np.where(rows < 0, -1, 1).astype(np.int8), make_scale(mean), None
     levels = (1 << (bits - 1)) - 1
     magnitudes = np.abs(rows)
     if clipping == "mse":
@@ -210,7 +211,15 @@ def _quantize_symmetric(
         limit = magnitudes.max(axis=1)
     scale = make_scale(limit / levels)
     stored = np.clip(np.rint(rows / scale[:, None]), -levels, levels)
-    return stored.astype(choose_dtype(bits, signed=True)), scale
+    return stored.astype(choose_dtype(bits, signed=True)), scale, None
+
+
+def _quantize_asymmetric(
+    rows: npt.NDArray[np.float32], bits: int, clipping: str
+) -> tuple[Array, npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    scale, zero = choose_asymmetric(rows, clipping, bits)
+    stored = np.clip(np.rint(rows / scale[:, None]) + zero[:, None], 0, (1 << bits) - 1)
+    return stored.astype(choose_dtype(bits, signed=False)), scale, zero.astype(np.int32)
 
 
 def _search_limits(magnitudes: npt.NDArray[np.float32], levels: int) -> npt.NDArray[np.float64]:

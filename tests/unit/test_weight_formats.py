@@ -295,19 +295,70 @@ def test_channels_are_quantized_each_at_its_bits():
         quantize_channels(weight, widths[:5])
 
 
-def test_chosen_widths_are_the_best_of_all():
-    """Every assignment of three widths to five channels, by hand; the price a bit finds the best or its neighbour's gap."""
-    weight = draw((5, 3, 3, 3), 8)
-    widths = choose_channel_bits(weight, 4.0, (2, 4, 8))
-    assert sum(widths) <= 20
-    errors = {
-        combo: float(np.square(quantize_channels(weight, combo).dequantize() - weight).sum())
-        for combo in itertools.product((2, 4, 8), repeat=5)
-        if sum(combo) <= 20
-    }
-    best = min(errors.values())
-    assert errors[widths] <= min(error for combo, error in errors.items() if sum(combo) <= sum(widths) - 2) + 1e-9
-    assert errors[widths] <= 1.5 * best
+def list_sums(weight, choices, clipping="max"):
+    """Naive: every assignment of widths, the narrowest first, with its squared error, added from the last channel to the first."""
+    error = [
+        [float(np.square(quantize_channels(row[None], [b], clipping).dequantize() - row, dtype=np.float64).sum()) for b in choices]
+        for row in weight
+    ]  # fmt: skip
+    found = []
+    for places in itertools.product(range(len(choices)), repeat=len(weight)):
+        total = 0.0
+        for row, place in zip(reversed(error), reversed(places), strict=True):
+            total += row[place]
+        found.append((total, tuple(choices[place] for place in places)))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_chosen_widths_are_the_best_of_all(seed):
+    """Every assignment to 4 to 6 channels: the least error; of equal ones the fewest bits, then the narrowest first channels."""
+    channels = 4 + seed % 3
+    choices = ((0, 2, 4, 8), (2, 4, 8), (1, 4, 7), (3, 5))[seed % 4]
+    clipping = ("max", "mse")[seed % 2]
+    weight = draw((channels, 2, 3, 3), seed)
+    if seed % 5 == 0:
+        weight[1] = weight[0]  # either may have the wider
+        weight[-1] = 0  # any width is right
+    sums = list_sums(weight, choices, clipping)
+    for mean in (float(choices[0]), 3.3, 4.0, 5.0, 6.5, 100.0):
+        fitting = ((error, sum(widths), widths) for error, widths in sums if sum(widths) / channels <= mean)
+        assert choose_channel_bits(weight, mean, choices, clipping) == min(fitting)[2]
+
+
+def test_a_mean_is_met_to_the_last_bit():
+    """29 bits of 100 channels are a mean of 0.29, though 0.29 * 100 is less than 29 in floats."""
+    weight = np.tile(np.float32([1.0, -2.0, 0.5]), (100, 1)) * np.arange(1, 101, dtype=np.float32)[:, None]
+    assert choose_channel_bits(weight, 0.29, (0, 1)) == (0,) * 71 + (1,) * 29
+    assert sum(choose_channel_bits(weight, np.nextafter(0.29, 0), (0, 1))) == 28
+
+
+def test_widths_of_many_channels_have_no_better_exchange():
+    """2,048 channels: under the mean, and no two of them lower the error by taking each other's place in the widths."""
+    weight, mean = draw((2048, 8), 5), 4.5
+    widths = choose_channel_bits(weight, mean)
+    assert sum(widths) <= mean * 2048
+    choices = (0, 2, 4, 8)
+    error = np.stack(
+        [np.square(quantize_channels(weight, [b] * 2048).dequantize() - weight, dtype=np.float64).sum(1) for b in choices], 1
+    )  # fmt: skip
+    place = np.searchsorted(choices, widths)
+    change = error - error[np.arange(2048), place][:, None]
+    room = int(mean * 2048) - sum(widths)
+    least = {}  # bits more than now -> the smallest change of error of a channel
+    for now, row in zip(widths, change, strict=True):
+        for bits, value in zip(choices, row, strict=True):
+            least.setdefault(bits - now, []).append(value)
+    least = {more: min(values) for more, values in least.items() if more}
+    assert all(value >= 0 for more, value in least.items() if more <= room)
+    assert all(least[a] + least[b] >= -1e-12 for a in least for b in least if a + b <= room)
+
+
+def test_no_widths_or_a_mean_below_them_are_refused():
+    with pytest.raises(SpecError, match=r"choices: got .*, expected at least one width"):
+        choose_channel_bits(draw(), 4.0, ())
+    with pytest.raises(SpecError, match=r"mean_bits: got 1\.5, expected at least 2, the narrowest choice"):
+        choose_channel_bits(draw(), 1.5, (2, 4))
 
 
 def test_groups_have_a_scale_each_and_must_divide():
@@ -393,3 +444,88 @@ def test_fixed_point_of_huge_values_takes_one_line(largest, method, said):
     with pytest.raises(InputError) as caught:
         quantize_fixed(np.array([largest, -largest / 3]), method=method)
     assert str(caught.value) == said
+
+
+# Weights beyond float32.
+
+HUGE = {
+    **{
+        f"{scheme} {clipping}": lambda w, scheme=scheme, clipping=clipping: quantize_weights(w, 8, True, scheme, clipping)
+        for scheme in ("symmetric", "asymmetric")
+        for clipping in ("max", "percentile", "mse", "kl")
+    },
+    "per tensor": lambda w: quantize_weights(w, 8, per_channel=False),
+    "one bit": lambda w: quantize_weights(w, 1),
+    **{name: ALL[name] for name in ("shift", "shift per channel", "mixture", "kmeans", "planes")},
+    "floored planes": lambda w: quantize_planes(w, 8, middle=True),
+    "channels": lambda w: quantize_channels(w, [8, 4]),
+    "chosen channels": lambda w: quantize_channels(w, choose_channel_bits(w, 4.0)),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", HUGE)
+def test_weights_beyond_float32_take_one_line(name):
+    with pytest.raises(InputError) as caught:
+        HUGE[name](np.array([[1.0, -2.0, 0.5], [3.0, -1e300, 1e200]]))
+    assert str(caught.value) == "weights: reach 1e+300: float32 holds no more than 3.4e+38"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", HUGE)
+def test_large_weights_that_float32_holds_stay_finite(name):
+    """1.5e38 has a power of two beside it, and twice it is still within float32."""
+    found = HUGE[name](np.array([[1.5e38, -1e38, 0.6e38, 0.5e38], [1.0, -2.0, 0.5, 0.0]])).dequantize()
+    assert np.isfinite(found).all()
+    assert found.max() > 0.7e38
+
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_mean_of_large_weights_is_a_scale_though_their_sum_is_beyond_float32():
+    found = quantize_weights(np.array([[LARGEST, -LARGEST, LARGEST], [3e38, 1e38, -2e38]]), 1)
+    np.testing.assert_allclose(found.scale, [LARGEST, 2e38], rtol=1e-6)
+    np.testing.assert_array_equal(found.stored, [[1, -1, 1], [1, 1, -1]])
+
+
+ROUNDED = {
+    "integers": (lambda w: quantize_weights(w, 8), [LARGEST, 0.0, 0.0], "8-bit integers"),
+    "scale of a range": (lambda w: quantize_weights(w, 1, scheme="asymmetric"), [3e38, -3e38, 0.0], "1-bit integers"),
+    "percentiles": (
+        lambda w: quantize_weights(w, 8, scheme="asymmetric", clipping="percentile"), [3e38, -3e38, 0.0], "8-bit integers"
+    ),
+    "channels": (lambda w: quantize_channels(w, [8]), [LARGEST, 0.0, 0.0], "8-bit integers"),
+    "sign plane": (lambda w: quantize_planes(w, 4), [3.2e38, 0.0, 1e38], "bit planes"),
+    "powers": (lambda w: quantize_shift(w, 4), [3e38, 1e38, 0.0], "powers of two"),
+    "powers by exponent": (lambda w: quantize_shift(w, 4, rounding="log"), [2.5e38, 1e38, 0.0], "powers of two"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ROUNDED)
+def test_rounding_beyond_float32_takes_one_line(name):
+    quantize, weight, what = ROUNDED[name]
+    with pytest.raises(InputError) as caught:
+        quantize(np.array([weight]))
+    reach = f"{max(weight):.3g}"
+    assert str(caught.value) == f"weights: reach {reach}, which {what} round beyond float32"
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_edge_of_two_large_centroids_lies_between_them():
+    """Their sum is beyond float32, half of it is not."""
+    weight = np.array([[3.3e38, 3.1e38, 3e38, 2.9e38, 1e38, -1e38]], np.float32)
+    for method in ("kmeans", "mixture"):
+        found = quantize_codebook(weight, 2, method)
+        nearest = np.abs(found.centroid.astype(np.float64) - weight.reshape(-1, 1)).argmin(axis=1)
+        if method == "kmeans":
+            np.testing.assert_array_equal(found.index[0], nearest)
+        assert np.isfinite(found.dequantize()).all()
+
+
+def test_a_largest_exponent_is_one_of_float32():
+    assert quantize_shift(draw(), 4, top=127).dequantize().max() == 0
+    with pytest.raises(SpecError, match="top: got 128, expected an integer from -32768 to 127"):
+        quantize_shift(draw(), 4, top=128)
