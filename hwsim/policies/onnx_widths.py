@@ -51,7 +51,7 @@ def list_channel_activations(path: str | os.PathLike[str]) -> tuple[str, ...]:
             computed.update(node.outputs)
     found = []
     for node in model.nodes:
-        if node.op in _SCALED and node.inputs[0] in computed:
+        if node.op in _SCALED and node.inputs and node.inputs[0] in computed:
             sizes = [_read_constant(name, producers, model) for name in node.inputs[1:3]]
             if any(array is not None and array.size > 1 for array in sizes):
                 found.append(node.where)

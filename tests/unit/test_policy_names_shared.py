@@ -16,10 +16,11 @@ onnx = load_optional("onnx")
 
 @pytest.fixture
 def unnamed(tmp_path):
-    """Conv(x, w1) -> t1, Conv(t1, w2) -> y; nodes without names, which the network calls by their results."""
+    """Conv(x, w1) -> t1, Conv(t1, w2) -> y, w2 a copy of a constant; nodes have no names: the network calls them by result."""
     rng = np.random.default_rng(2)
-    weights = {"w1": rng.normal(size=(4, 3, 3, 3)), "w2": rng.normal(size=(5, 4, 1, 1))}
+    weights = {"w1": rng.normal(size=(4, 3, 3, 3)), "stored": rng.normal(size=(5, 4, 1, 1))}
     nodes = [
+        onnx.helper.make_node("Identity", ["stored"], ["w2"]),
         onnx.helper.make_node("Conv", ["x", "w1"], ["t1"], kernel_shape=[3, 3]),
         onnx.helper.make_node("Conv", ["t1", "w2"], ["y"], kernel_shape=[1, 1]),
     ]

@@ -142,6 +142,17 @@ def test_another_domain_is_not_taken_for_qonnx(tmp_path):
         QonnxGraph(domain="somebody.else").build(tmp_path / "q.onnx")
 
 
+def test_a_quantizer_without_inputs_is_told_in_one_line(tmp_path):
+    graph = QonnxGraph()
+    graph.node("Quant", [], "nothing", domain=graph.domain)
+    with pytest.raises(InputError):
+        graph.build(tmp_path / "q.onnx")
+    with pytest.raises(InputError) as caught:
+        read_policy(tmp_path / "q.onnx", load_network("resnet8").network)
+    assert "node 'n_nothing' (Quant)" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def save_weighted(path, weight_bits, input_scale, input_bits=8, shaped=False):
     """Write one convolution of quantized weights and input; return the network of the same shapes, not quantized."""
     import onnx
