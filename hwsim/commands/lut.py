@@ -72,7 +72,24 @@ def run(args: argparse.Namespace) -> int:
     for text in dict.fromkeys(str(one.message) for one in found if issubclass(one.category, RuntimeWarning)):
         print(f"hwsim: {text}", file=sys.stderr)
     _write(args, model, table)
+    _tell_refused(args, model, table)
     return 0
+
+
+def list_refused(table: Any) -> Any:
+    """Return which entries the accelerator refuses, bool of the table's shape."""
+    import numpy as np
+
+    return np.isnan(table) if table.dtype.kind == "f" else table < 0
+
+
+def _tell_refused(args: argparse.Namespace, model: CostModel, table: Any) -> None:
+    """Say on stderr how many entries there are no figures for."""
+    count = int(list_refused(table).sum())
+    if count:
+        mark = ("NaN" if table.dtype.kind == "f" else "-1") if str(args.output).endswith(".npy") else "left empty"
+        name = f"{model.arch.name}:{model.arch.preset}"
+        print(f"hwsim: {count} of {table.size} entries are refused by {name}: {mark}", file=sys.stderr)
 
 
 def _build(args: argparse.Namespace) -> tuple[CostModel, Any]:
@@ -108,15 +125,12 @@ def _write(args: argparse.Namespace, model: CostModel, table: Any) -> None:
         else:
             path.write_text((format_json if suffix == ".json" else format_csv)(model, args.metric, table))
     most = table.shape[1]
-    total = table[:, -1, -1].sum()
-    print(
-        f"{args.output}: {model.network.name}, {len(table)} layers x {most} x {most}, {UNITS[args.metric]}; "
-        f"w{most}a{most} {total:,} in all"
-    )
+    total = "" if list_refused(table)[:, -1, -1].any() else f"; w{most}a{most} {table[:, -1, -1].sum():,} in all"
+    print(f"{args.output}: {model.network.name}, {len(table)} layers x {most} x {most}, {UNITS[args.metric]}{total}")
 
 
 def format_csv(model: CostModel, metric: str, table: Any) -> str:
-    """Return one line a layer and precision: ``layer,w_bits,a_bits`` and the figure."""
+    """Return one line a layer and precision: ``layer,w_bits,a_bits`` and the figure, empty where there is none."""
     import csv
     import io
 
@@ -125,15 +139,19 @@ def format_csv(model: CostModel, metric: str, table: Any) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("layer", "w_bits", "a_bits", METRICS[metric]))
+    refused = list_refused(table)
     for row, w, a in np.ndindex(*table.shape):
-        writer.writerow((model.layers[row], w + 1, a + 1, table[row, w, a].item()))
+        figure = "" if refused[row, w, a] else table[row, w, a].item()
+        writer.writerow((model.layers[row], w + 1, a + 1, figure))
     return text.getvalue()
 
 
 def format_json(model: CostModel, metric: str, table: Any) -> str:
-    """Return the table with what it is of: ``lut[layer][w - 1][a - 1]``."""
+    """Return the table with what it is of: ``lut[layer][w - 1][a - 1]``, null where there is no figure."""
     import json
 
+    figures = table.astype(object)
+    figures[list_refused(table)] = None
     found = {
         "schema": SCHEMA,
         "network": model.network.name,
@@ -144,6 +162,6 @@ def format_json(model: CostModel, metric: str, table: Any) -> str:
         "objective": model.objective,
         "metric": METRICS[metric],
         "layers": list(model.layers),
-        "lut": table.tolist(),
+        "lut": figures.tolist(),
     }
     return json.dumps(found) + "\n"

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hwsim.core.arch import Arch
-from hwsim.core.datapath import Workload
 from hwsim.core.errors import HwsimError, SpecError
 from hwsim.core.mapping import Int64
 from hwsim.core.network import Network
@@ -24,7 +23,7 @@ from hwsim.pipeline.simulate import Progress, resolve_arch, resolve_network, sim
 from hwsim.pipeline.workloads import list_workloads
 from hwsim.search.book import Book, Job, at_formats
 from hwsim.search.forms import list_columns, read_array, read_base, read_bits, refuse_range, require_range
-from hwsim.search.store import Store, choose_path
+from hwsim.search.store import Entry, Store, choose_path
 from hwsim.search.structure import MOST_AXES, describe_structure
 from hwsim.search.tables import MOST_BITS, Float64, Int8, OutOfRange, Tables
 from hwsim.search.version import hash_sources
@@ -228,18 +227,22 @@ class CostModel:
         return Policy(default=self.base, layers=tuple(zip(self.layers, formats, strict=True)))
 
     def to_array(self, policy: Policy | str) -> Int8:
-        """Return the bits of a policy, int8 [L, 2].
+        """Return the bits of a policy's convolutions and gemms, int8 [L, 2]; other activations are at ``base``'s in an array.
 
         Raises
         ------
         UnknownName
             The policy names a layer that the network has not.
+        SpecError
+            It differs from ``base`` in more than bits.
         """
         found = self._read_policy(policy) if isinstance(policy, str) else policy
         found.check(self.network)
-        formats = dict(found.layers)
-        rows = [formats.get(name, found.default) for name in self.layers]
-        return np.array([(fmt.w_bits, fmt.a_bits) for fmt in rows], np.int8).reshape(-1, 2)
+        columns = list_columns(found, self.base, self._rows)
+        if columns is None:
+            expected = f"operators, codecs, scales, bits of channels and groups of the base, {self.base.short}"
+            raise SpecError("policy", found.short, expected, "an array holds bits alone; ask for the policy itself")
+        return columns.reshape(-1, 2)
 
     def _number(self, index: int) -> int:
         if not self._numbers:
@@ -324,9 +327,7 @@ class CostModel:
             ]
             self._book.build(jobs)
             entries = [self._book.find(job) for job in jobs]
-        absent = float("nan") if metric == "energy_pj" else -1
-        found = np.array([absent if entry is None else entry[place] for entry in entries])
-        return found.reshape(most, most)
+        return _fill_table(entries, place).reshape(most, most)
 
     def lut(
         self, metric: str = "latency_cycles", most_bits: int = 8, progress: Progress | None = None
@@ -334,12 +335,12 @@ class CostModel:
         """Return what all MAC layers cost in HAQ's layout, ``[L, most_bits, most_bits]``, index ``[layer][w - 1][a - 1]``.
 
         An entry is the layer's row in the network at uniform bits (``w4a6``): its input and output are stored at ``a`` too. Layers
-        without weights are not in it. int64, float64 for ``energy_pj``.
+        without weights are not in it. int64, -1 where the accelerator refuses; float64 for ``energy_pj``, NaN there.
 
         Raises
         ------
         SpecError, Infeasible
-            The accelerator refuses one of the entries.
+            The accelerator refuses all entries of a layer.
         HwsimError
             Cycles depend on data: there is no table.
         """
@@ -349,14 +350,14 @@ class CostModel:
         loads = [self._workloads[name] for name in self.layers]
         formats = [(w + 1, a + 1, a + 1, a + 1) for w, a in np.ndindex(most, most)]
 
-        def describe(index: int) -> Workload:
-            return at_formats(loads[index // len(formats)], jobs[index][1])
-
         with self._lock:
             jobs = [(number, one) for number in map(self._book.number, loads) for one in formats]
-            entries = self._book.find_all(jobs, describe, progress)
-        found: Int64 | Float64 = np.array([entry[place] for entry in entries])
-        return found.reshape(-1, most, most)
+            self._book.build(jobs, progress)
+            entries = [self._book.find(job) for job in jobs]
+            for row, load in enumerate(loads):
+                if not any(entries[row * len(formats) : (row + 1) * len(formats)]):
+                    self._book.explain(at_formats(load, formats[-1]))
+        return _fill_table(entries, place).reshape(-1, most, most)
 
     def _require_tables(self) -> Tables:
         if self.arch.needs_data:
@@ -368,6 +369,12 @@ class CostModel:
                 f"{self.network.name} has no tables: a layer's price depends on more than {MOST_AXES} precisions"
             )
         return self._tables
+
+
+def _fill_table(entries: list[Entry | None], place: int) -> Int64 | Float64:
+    """Return one figure of each price; of one that is refused -1, NaN where the figure is no integer."""
+    absent = float("nan") if METRICS[place] == "energy_pj" else -1
+    return np.array([absent if entry is None else entry[place] for entry in entries])
 
 
 def _find_metric(metric: str) -> int:

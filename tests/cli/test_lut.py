@@ -118,6 +118,34 @@ def test_forms_hold_the_same(hwsim, tmp_path):
     assert hwsim("lut", *SMALL).out == (tmp_path / "lut.csv").read_text()
 
 
+@pytest.mark.parametrize(("metric", "mark"), [("cycles", -1), ("energy", np.nan), ("size", -1)])
+def test_entries_that_the_accelerator_refuses_are_marked_and_counted(hwsim, tmp_path, metric, mark):
+    """`mpic` has weights and activations of 2, 4 and 8 bits."""
+    args = ("--net", "resnet8", "--arch", "mpic:small", "--metric", metric)
+    for suffix, word in (("npy", str(mark).replace("nan", "NaN")), ("json", "left empty"), ("csv", "left empty")):
+        found = hwsim("lut", *args, "-o", tmp_path / f"lut.{suffix}")
+        assert found.err == f"hwsim: 550 of 640 entries are refused by mpic:small: {word}\n"
+        assert "in all" in found.out
+        assert found.code == 0
+    table = np.load(tmp_path / "lut.npy", allow_pickle=False)
+    held = np.zeros((8, 8), bool)
+    held[np.ix_([1, 3, 7], [1, 3, 7])] = True
+    np.testing.assert_array_equal(table[:, ~held], mark)
+    assert (table[:, held] > 0).all()
+    figures = json.loads((tmp_path / "lut.json").read_text())["lut"]
+    assert [[[one is not None for one in row] for row in layer] for layer in figures] == [held.tolist()] * 10
+    rows = csv.DictReader(io.StringIO((tmp_path / "lut.csv").read_text()))
+    assert [list(row.values())[3] != "" for row in rows] == held.ravel().tolist() * 10
+    report = simulate("resnet8", "mpic:small", policy="w4a2")
+    key = {"cycles": "cycles", "energy": "energy_pj", "size": "weight_bits"}[metric]
+    assert table[:, 3, 1].tolist() == [getattr(row, key) for row in report.layers if row.w_bits]
+
+
+def test_total_of_bits_that_are_refused_is_left_out(hwsim, tmp_path):
+    found = hwsim("lut", "--net", "resnet8", "--arch", "mpic:small", "--most-bits", "3", "-o", tmp_path / "lut.npy")
+    assert found.out == f"{tmp_path / 'lut.npy'}: resnet8, 10 layers x 3 x 3, cycles\n"
+
+
 def test_summary_names_file_network_and_total(hwsim, tmp_path):
     found = hwsim("lut", *SMALL, "-o", tmp_path / "lut.npy")
     total = np.load(tmp_path / "lut.npy")[:, 1, 1].sum()
@@ -143,7 +171,7 @@ def test_options_of_the_accelerator_count(hwsim):
     ("args", "text"),
     [
         (("--net", "resnet8", "--arch", "smartdeal"), "smartdeal has no tables: its cycles depend on the tensors"),
-        (("--net", "resnet8", "--arch", "systolic", "--most-bits", "16"), "policy for layer conv2d"),
+        (("--net", "shiftaddnet20-cifar10", "--arch", "bismo:small", "--most-bits", "1"), "policy for layer"),
         (("--net", "resnet8", "--most-bits", "17"), "'17' is not an integer from 1 to 16"),
         (("--net", "resnet8", "-o", "lut.pkl"), "a file that ends in .npy, .json, .csv"),
         (("--net", "resnet8", "-o", "absent/lut.npy"), "there is no folder"),

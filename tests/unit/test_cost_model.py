@@ -277,6 +277,13 @@ def test_several_policies_are_no_single_one():
         model.to_policy(draw(model, 2))
 
 
+@pytest.mark.parametrize("policy", ["w4a8-codebook", "w4a4g2", "w8a8,conv2d_1=w4a8-codebook"])
+def test_array_of_a_policy_of_more_than_bits_is_refused(policy):
+    model = CostModel(NET, "simd:small", cache=False)
+    with pytest.raises(SpecError, match="an array holds bits alone"):
+        model.to_array(policy)
+
+
 def test_what_the_accelerator_refuses_is_refused_in_the_same_words():
     model = CostModel(NET, "systolic:small", cache=False)
     policy = f"w8a8,{model.layers[4]}=w16a16"
