@@ -19,7 +19,6 @@ from hwsim.core.check import require_choice, require_int
 from hwsim.core.tensors import Array
 from hwsim.quant.kmeans import cluster_values, count_values
 from hwsim.quant.mixture import Mixture, fit_mixture, start_mixture
-from hwsim.quant.overflow import require_float32
 from hwsim.quant.rows import check_weights
 from hwsim.quant.uniform import choose_dtype
 
@@ -93,7 +92,7 @@ def quantize_codebook(weight: Array, bits: int, method: str = "mixture") -> Code
     """
     require_int("bits", bits, 1, 8)
     require_choice("method", method, ("mixture", "kmeans"))
-    values = check_weights(require_float32(weight))
+    values = check_weights(weight)
     if method == "kmeans":
         centroid = cluster_values(*count_values(values), 1 << bits).astype(np.float32)
         edges = centroid[1:] / 2 + centroid[:-1] / 2  # the sum of two might be beyond float32

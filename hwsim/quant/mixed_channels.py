@@ -15,7 +15,6 @@ import numpy.typing as npt
 from hwsim.core.check import require_int
 from hwsim.core.errors import SpecError
 from hwsim.core.tensors import Array
-from hwsim.quant.overflow import require_float32
 from hwsim.quant.rows import check_weights, spread
 from hwsim.quant.uniform import SCALE_BITS, choose_dtype, quantize_weights
 
@@ -93,7 +92,7 @@ def quantize_channels(weight: Array, channel_bits: Sequence[int], clipping: str 
     SpecError
         Another number of widths than there are channels, or a width out of range.
     """
-    values = check_weights(require_float32(weight))
+    values = check_weights(weight)
     widths = [require_int(f"channel_bits[{i}]", int(bits), 0, 16) for i, bits in enumerate(channel_bits)]
     if len(widths) != len(values):
         raise SpecError("channel_bits", f"{len(widths)} widths", f"{len(values)}, one for each output channel")
@@ -131,7 +130,7 @@ def choose_channel_bits(
     SpecError
         A choice out of range, none, or a mean below the narrowest.
     """
-    values = check_weights(require_float32(weight))
+    values = check_weights(weight)
     widths = np.array(sorted({require_int("choices", int(bits), 0, 16) for bits in choices}))
     if not len(widths):
         raise SpecError("choices", tuple(choices), "at least one width")
@@ -162,7 +161,7 @@ def assign_channel_bits(weight: Array, pairs: Sequence[tuple[int, int]], clippin
     SpecError
         The numbers do not add up to the channels.
     """
-    values = check_weights(require_float32(weight))
+    values = check_weights(weight)
     filters = sum(count for _, count in pairs)
     if filters != len(values):
         raise SpecError("channel_bits", f"{filters} filters", f"{len(values)}, those of the layer")

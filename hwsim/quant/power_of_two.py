@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hwsim.core.check import require_choice, require_int
 from hwsim.core.errors import HwsimError
 from hwsim.core.tensors import Array
-from hwsim.quant.overflow import refuse_rounding, require_float32
+from hwsim.quant.overflow import refuse_rounding
 from hwsim.quant.rows import check_weights, spread
 
 TOP_BITS = 8
@@ -111,7 +111,7 @@ def quantize_shift(
     """
     require_int("bits", bits, 2, 8)
     require_choice("rounding", rounding, ("value", "log"))
-    values = check_weights(require_float32(weight))
+    values = check_weights(weight)
     magnitude = np.abs(values.astype(np.float64))
     exponent = _round_exponent(magnitude, rounding)
     if top is not None:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from hwsim.core.errors import InputError, SpecError
 from hwsim.core.tensors import Array
+from hwsim.quant.overflow import require_float32
 
 
 def check_weights(weight: Array) -> npt.NDArray[np.float32]:
@@ -19,14 +20,14 @@ def check_weights(weight: Array) -> npt.NDArray[np.float32]:
     SpecError
         They are empty or a scalar.
     InputError
-        One is NaN or infinite.
+        One is NaN or infinite, or beyond float32.
     """
     values = np.asarray(weight)
     if values.size == 0 or values.ndim == 0:
         raise SpecError("weight.shape", values.shape, "a non-empty array with channels first")
     if values.dtype.kind not in "fiu" or not np.all(np.isfinite(values)):
         raise InputError("weights", [f"{int(np.sum(~np.isfinite(values)))} of {values.size} are NaN or infinite"])
-    return values.astype(np.float32)
+    return require_float32(values).astype(np.float32)
 
 
 def make_scale(values: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -15,6 +15,7 @@ from hwsim.quant.codebook import Mixture, fit_mixture, quantize_codebook
 from hwsim.quant.fixed_point import choose_fraction_bits, quantize_fixed, shift_words
 from hwsim.quant.groups import join_digits, quantize_groups, split_digits
 from hwsim.quant.mixed_channels import assign_channel_bits, choose_channel_bits, quantize_channels
+from hwsim.quant.mixture import fit_mixture
 from hwsim.quant.power_of_two import quantize_shift
 from hwsim.quant.rows import measure_sqnr_db
 from hwsim.quant.uniform import quantize_weights
@@ -460,6 +461,8 @@ HUGE = {
     "floored planes": lambda w: quantize_planes(w, 8, middle=True),
     "channels": lambda w: quantize_channels(w, [8, 4]),
     "chosen channels": lambda w: quantize_channels(w, choose_channel_bits(w, 4.0)),
+    "fixed point": lambda w: quantize_fixed(w, 8),
+    "fitted mixture": lambda w: fit_mixture(w, 2),
 }  # fmt: skip
 
 
