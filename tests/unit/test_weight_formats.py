@@ -15,7 +15,6 @@ from hwsim.quant.codebook import Mixture, fit_mixture, quantize_codebook
 from hwsim.quant.fixed_point import choose_fraction_bits, quantize_fixed, shift_words
 from hwsim.quant.groups import join_digits, quantize_groups, split_digits
 from hwsim.quant.mixed_channels import assign_channel_bits, choose_channel_bits, quantize_channels
-from hwsim.quant.mixture import fit_mixture
 from hwsim.quant.power_of_two import quantize_shift
 from hwsim.quant.rows import measure_sqnr_db
 from hwsim.quant.uniform import quantize_weights
