@@ -334,7 +334,7 @@ def _written_back(datapath: Datapath, arch: Arch) -> int:
 
 
 def _refuse(where: str, fits: Int64, banks: Int64) -> Infeasible:
-    """Return the error that names the buffer that no tiling fits, or for the one that the most modest tiling misses most."""
+    """Return the error that names the buffer that no tiling fits, or the one that the most modest tiling misses most."""
     demands = fits[:, : len(banks)]
     smallest = demands.min(axis=0)
     over = smallest / banks

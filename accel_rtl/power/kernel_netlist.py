@@ -155,17 +155,14 @@ def count_changes(
 @kernel
 def settle_by_steps(
     driven: Ints, before: Words, step: int, lanes: np.uint64, cell_out: Ints, cell_first: Ints, cell_inputs: Ints,
-    cell_truth: Words, fan_first: Ints, fan_cells: Ints, values: Words, change: Words, stamp: Ints, queued: Ints, toggles: Ints,
-    rises: Ints, shares: Ints,
+    cell_truth: Words, fan_first: Ints, fan_cells: Ints, values: Words, change: Words, stamp: Ints, queued: Ints, todo: Ints,
+    later: Ints, fresh: Words, scratch: Words, toggles: Ints, rises: Ints, shares: Ints,
 ) -> int:  # fmt: skip
     """Let the changes of nets ``driven`` pass through the cells, each a step of time; return the last step.
 
     Counts go to row 1; arrays as in `run_cycles`. ``change`` uint64 [nets] is how a net changed in step ``stamp`` int64 [nets];
-    ``queued`` int64 [cells] is the step for which a cell was queued last.
+    ``queued`` int64 [cells] is the step for which a cell was queued last; ``todo``, ``later``, ``fresh`` [cells] are room.
     """
-    scratch = np.empty(32, np.uint64)
-    todo, later = np.empty(cell_out.size, np.int64), np.empty(cell_out.size, np.int64)
-    fresh = np.empty(cell_out.size, np.uint64)
     step += 1
     many = 0
     for net in driven:
@@ -249,6 +246,8 @@ def run_cycles(
     following = np.empty(reg_out.size, np.uint64)
     driven = np.concatenate((reg_out, in_nets))
     change, stamp, queued = np.zeros(values.size, np.uint64), np.full(values.size, -1), np.full(cell_out.size, -1)
+    todo, later = np.empty(cell_out.size, np.int64), np.empty(cell_out.size, np.int64)
+    fresh = np.empty(cell_out.size, np.uint64)
     step = 0
     for t in range(stimulus.shape[0]):
         before[:] = values
@@ -263,7 +262,7 @@ def run_cycles(
         else:
             step = settle_by_steps(
                 driven, before, step, lanes, cell_out, cell_first, cell_inputs, cell_truth, fan_first, fan_cells, values, change,
-                stamp, queued, toggles, rises, shares,
+                stamp, queued, todo, later, fresh, scratch, toggles, rises, shares,
             )  # fmt: skip
         for i in range(out_nets.size):
             outputs[t, i] = values[out_nets[i]]

@@ -87,7 +87,9 @@ def _tell_refused(args: argparse.Namespace, model: CostModel, table: Any) -> Non
     """Say on stderr how many entries there are no figures for."""
     count = int(list_refused(table).sum())
     if count:
-        mark = ("NaN" if table.dtype.kind == "f" else "-1") if str(args.output).endswith(".npy") else "left empty"
+        mark = "left empty"
+        if args.output and Path(args.output).suffix.lower() == ".npy":
+            mark = "NaN" if table.dtype.kind == "f" else "-1"
         name = f"{model.arch.name}:{model.arch.preset}"
         print(f"hwsim: {count} of {table.size} entries are refused by {name}: {mark}", file=sys.stderr)
 

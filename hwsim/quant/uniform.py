@@ -15,8 +15,8 @@ from hwsim.core.errors import InputError, SpecError
 from hwsim.core.tensors import ActQuant, Array
 from hwsim.quant.asymmetric import choose_asymmetric
 from hwsim.quant.entropy import choose_entropy_limits
-from hwsim.quant.overflow import LARGEST, refuse_rounding, require_float32
-from hwsim.quant.rows import make_scale
+from hwsim.quant.overflow import LARGEST, refuse_rounding
+from hwsim.quant.rows import check_weights, make_scale
 
 CLIPPINGS = ("max", "percentile", "mse", "kl")
 """How the range of a tensor is chosen."""
@@ -104,16 +104,12 @@ def quantize_weights(
     require_choice("scheme", scheme, ("symmetric", "asymmetric"))
     require_choice("clipping", clipping, CLIPPINGS)
     values = np.asarray(weight)
-    if values.size == 0 or values.ndim == 0:
-        raise SpecError("weight.shape", values.shape, "a non-empty array with channels first")
     if per_channel and values.size > BLOCK_ELEMENTS and len(values) > 1:
         step = max(1, BLOCK_ELEMENTS // (values.size // len(values)))
         return _join(
             [quantize_weights(values[i : i + step], bits, True, scheme, clipping) for i in range(0, len(values), step)]
         )
-    if not np.all(np.isfinite(values)):
-        raise InputError("weights", [f"{int(np.sum(~np.isfinite(values)))} of {values.size} are NaN or infinite"])
-    rows = require_float32(values).reshape(len(values) if per_channel else 1, -1).astype(np.float32)
+    rows = check_weights(values).reshape(len(values) if per_channel else 1, -1)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
         quantize = _quantize_symmetric if scheme == "symmetric" else _quantize_asymmetric
         stored, scale, zero = quantize(rows, bits, clipping)

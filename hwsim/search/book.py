@@ -92,20 +92,14 @@ class Book:
             if fresh:
                 self.store.write(fresh)
 
-    def find_all(
-        self, jobs: Sequence[Job], describe: Callable[[int], Workload], progress: Progress | None = None
-    ) -> list[Entry]:
-        """Return prices, computed where they are not known.
-
-        Parameters
-        ----------
-        jobs : sequence of Job
-        describe : callable
-            Returns the workload of a job by its place: what the accelerator refuses first is raised in its words.
-        progress : callable, optional
-        """
+    def find_some(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[Entry | None]:
+        """Return prices, computed where they are not known; None for what the accelerator refuses."""
         self.build(jobs, progress)
-        return [self.find(job) or self.explain(describe(place)) for place, job in enumerate(jobs)]
+        return [self.find(job) for job in jobs]
+
+    def find_all(self, jobs: Sequence[Job], loads: Sequence[Workload]) -> list[Entry]:
+        """Return the same of all: what the accelerator refuses first of ``loads``, one a job, is raised in its words."""
+        return [entry or self.explain(load) for entry, load in zip(self.find_some(jobs), loads, strict=True)]
 
     def explain(self, load: Workload) -> Entry:
         """Raise the error with which the accelerator refuses a workload, named as it is in the network."""

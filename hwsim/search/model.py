@@ -325,8 +325,7 @@ class CostModel:
             jobs: list[Job] = [
                 (number, (w + 1, a + 1, max(a + 1, in_bits or 0), out_bits or a + 1)) for w, a in np.ndindex(most, most)
             ]
-            self._book.build(jobs)
-            entries = [self._book.find(job) for job in jobs]
+            entries = self._book.find_some(jobs)
         return _fill_table(entries, place).reshape(most, most)
 
     def lut(
@@ -352,8 +351,7 @@ class CostModel:
 
         with self._lock:
             jobs = [(number, one) for number in map(self._book.number, loads) for one in formats]
-            self._book.build(jobs, progress)
-            entries = [self._book.find(job) for job in jobs]
+            entries = self._book.find_some(jobs, progress)
             for row, load in enumerate(loads):
                 if not any(entries[row * len(formats) : (row + 1) * len(formats)]):
                     self._book.explain(at_formats(load, formats[-1]))

@@ -88,7 +88,7 @@ class WholePrices:
                 self._arch.check(load)
         ordered = list(loads.values())
         jobs = [(self._book.number(load), read_formats(load)) for load in ordered]
-        entries = self._book.find_all(jobs, ordered.__getitem__)
+        entries = self._book.find_all(jobs, ordered)
         return Sums(
             latency_cycles=sum(one.cycles for one in entries),
             energy_pj=sum(one.energy_pj for one in entries),
